@@ -1,0 +1,137 @@
+//! How a gate divides its quota between channels that want to send.
+//!
+//! A channel without data holds nothing. One that states a backlog is granted up to its fair share, and some segments ahead
+//! while the quota is rich, so that it need not wait a round trip for each. Refills wait until half of the last grant is
+//! used: that turns one control entry per segment into a few per window.
+//!
+//! Inequality: `used ≤ quota`, where `used` = promised + queued + held by the operator, over all channels of the gate. Grants
+//! ahead of a backlog leave one segment per channel free, so a quiet channel's unused credit can never starve a busy one.
+
+use crate::credit::ReceiveCredit;
+use crate::limits::AHEAD_MAX;
+
+/// The quota of one gate.
+#[derive(Debug)]
+pub struct GrantPolicy {
+    quota: u32,
+    channels: u32,
+    used: u32,
+}
+
+impl GrantPolicy {
+    /// `quota` segments for `channels` channels that take credit (remote ones).
+    pub fn new(quota: u32, channels: u32) -> Self {
+        Self { quota, channels, used: 0 }
+    }
+
+    /// Segments promised, queued or held.
+    pub fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Segments of the quota that nobody holds.
+    pub fn free(&self) -> u32 {
+        self.quota - self.used
+    }
+
+    /// Segments that may be promised beyond stated backlogs: one per channel stays free.
+    pub fn surplus(&self) -> u32 {
+        self.free().saturating_sub(self.channels)
+    }
+
+    /// How many segments to grant to this channel now.
+    pub fn wish(&self, credit: &ReceiveCredit) -> u32 {
+        if credit.blocked() || credit.backlog() == 0 && credit.outstanding() > 0 {
+            return 0;
+        }
+        let backlog = credit.backlog();
+        let share = (self.quota / self.channels.max(1)).max(1);
+        let surplus = self.surplus();
+        let ahead = if backlog > 0 { (share / 2).min(AHEAD_MAX).min(surplus) } else { 0 };
+        let target = (backlog + ahead).min(share.max(surplus));
+        if credit.outstanding() * 2 > target {
+            return 0;
+        }
+        let mut grant = (target - credit.outstanding()).min(self.free());
+        if credit.outstanding() + grant > backlog {
+            // The part beyond the stated backlog comes out of the surplus only.
+            let beyond = (credit.outstanding() + grant - backlog).min(surplus);
+            grant = (backlog + beyond).saturating_sub(credit.outstanding()).min(grant);
+        }
+        grant
+    }
+
+    /// Segments were promised.
+    ///
+    /// # Panics
+    /// If the quota is passed.
+    pub fn take(&mut self, segments: u32) {
+        self.used += segments;
+        assert!(self.used <= self.quota, "gate grants {} of a quota of {}", self.used, self.quota);
+    }
+
+    /// Segments came back: consumed, or void.
+    ///
+    /// # Panics
+    /// If more come back than were taken.
+    pub fn give_back(&mut self, segments: u32) {
+        assert!(segments <= self.used, "gate gets back {segments} segments, but only {} are out", self.used);
+        self.used -= segments;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_backlog_no_grant() {
+        let policy = GrantPolicy::new(16, 2);
+        assert_eq!(policy.wish(&ReceiveCredit::new(0)), 0);
+    }
+
+    #[test]
+    fn a_tight_quota_still_grants_what_is_asked_for() {
+        let mut policy = GrantPolicy::new(2, 4);
+        let mut credits: Vec<_> = (0..4).map(ReceiveCredit::new).collect();
+        credits.iter_mut().for_each(|c| c.handle_backlog(9));
+        assert_eq!(policy.wish(&credits[0]), 1, "the share of one channel, at least one");
+        policy.take(1);
+        credits[0].grant(1);
+        assert_eq!(policy.wish(&credits[1]), 1);
+        policy.take(1);
+        credits[1].grant(1);
+        assert_eq!(policy.wish(&credits[2]), 0, "the quota is out");
+        policy.give_back(1);
+        assert_eq!(policy.wish(&credits[2]), 1);
+    }
+
+    #[test]
+    fn grants_ahead_leave_one_segment_per_channel() {
+        let mut policy = GrantPolicy::new(32, 8);
+        let mut total = 0;
+        for channel in 0..8 {
+            let mut credit = ReceiveCredit::new(channel);
+            credit.handle_backlog(1);
+            let wish = policy.wish(&credit);
+            assert!(wish >= 1, "channel {channel} got nothing");
+            policy.take(wish);
+            credit.grant(wish);
+            total += wish;
+        }
+        assert!(total <= 32);
+    }
+
+    #[test]
+    fn refills_come_when_half_is_used() {
+        let mut policy = GrantPolicy::new(64, 1);
+        let mut credit = ReceiveCredit::new(0);
+        credit.handle_backlog(20);
+        let first = policy.wish(&credit);
+        assert!(first >= 20);
+        policy.take(first);
+        credit.grant(first);
+        credit.handle_data(0, 20).expect("granted");
+        assert_eq!(policy.wish(&credit), 0);
+    }
+}
