@@ -1,0 +1,365 @@
+//! How connections come to be: one listener per process, and dialing, both off the slot threads.
+//!
+//! A consumer's slot asks to dial; a dial thread connects, says hello, reads the reply and hands the connection over. On the
+//! other side an accept thread reads the hello and hands it to the slot it names; that slot compares it with its plan and
+//! answers. So no slot thread ever waits for a stranger, and a slow or silent stranger costs a bounded thread for a bounded
+//! time.
+//!
+//! Inequalities: connections being accepted ≤ `ACCEPTING_MAX`, dial threads ≤ `DIALING_MAX`.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tidegate_ring::socket::{self, SocketOptions};
+use tidegate_wire::{HELLO_LEN, HELLO_REPLY_LEN, Hello, HelloReply, Refusal, RefusalCode};
+
+use crate::error::LinkError;
+use crate::limits::{ACCEPTING_MAX, DIALING_MAX, HANDSHAKE_WAIT, HELLO_WAIT};
+use crate::local::Bell;
+use crate::plan::SlotId;
+
+/// A socket that a handshake can be answered on. The answer is a few bytes on a fresh connection and never blocks.
+pub trait Greet {
+    /// Writes the answer.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn answer(&mut self, reply: &HelloReply) -> std::io::Result<()>;
+}
+
+impl Greet for TcpStream {
+    fn answer(&mut self, reply: &HelloReply) -> std::io::Result<()> {
+        let mut bytes = [0; HELLO_REPLY_LEN];
+        reply.write(&mut bytes);
+        self.write_all(&bytes)
+    }
+}
+
+/// A connection for a slot.
+#[derive(Debug)]
+pub enum Incoming<S> {
+    /// A consumer dialed this slot and said hello; it waits for the answer.
+    Accepted {
+        /// The connection.
+        socket: S,
+        /// What it said.
+        hello: Hello,
+        /// What the answer must echo.
+        echo: u32,
+    },
+    /// A dial of this slot ended.
+    Dialed {
+        /// The link it was for.
+        link: u32,
+        /// What was said.
+        hello: Hello,
+        /// The connection, with the handshake done; or why not.
+        result: Result<S, LinkError>,
+    },
+}
+
+/// What to dial.
+#[derive(Debug, Clone, Copy)]
+pub struct DialRequest {
+    /// The slot that asks.
+    pub slot: SlotId,
+    /// Its link.
+    pub link: u32,
+    /// The producer's data address.
+    pub address: SocketAddr,
+    /// What to say.
+    pub hello: Hello,
+}
+
+/// Who dials for a slot.
+pub trait Connector: Send {
+    /// Starts to dial; the answer comes to the slot's mailbox as [`Incoming::Dialed`].
+    fn dial(&self, request: DialRequest);
+}
+
+/// The way into a slot for connections.
+pub struct Mailbox<S> {
+    sender: SyncSender<Incoming<S>>,
+    bell: Bell,
+}
+
+impl<S> Clone for Mailbox<S> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), bell: self.bell.clone() }
+    }
+}
+
+impl<S> Mailbox<S> {
+    pub(crate) fn new(sender: SyncSender<Incoming<S>>, bell: Bell) -> Self {
+        Self { sender, bell }
+    }
+
+    /// Hands a connection over and wakes the slot.
+    ///
+    /// # Errors
+    /// The slot is gone, or has too many waiting: the connection comes back.
+    pub fn hand_over(&self, incoming: Incoming<S>) -> Result<(), Incoming<S>> {
+        match self.sender.try_send(incoming) {
+            Ok(()) => {
+                (self.bell)();
+                Ok(())
+            }
+            Err(TrySendError::Full(incoming) | TrySendError::Disconnected(incoming)) => Err(incoming),
+        }
+    }
+}
+
+/// The endpoint could not be made.
+#[derive(Debug)]
+pub struct EndpointError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub cause: String,
+}
+
+impl std::fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "can't listen for data on {}: {}; choose another --data address", self.address, self.cause)
+    }
+}
+
+impl std::error::Error for EndpointError {}
+
+struct Shared {
+    slots: Mutex<HashMap<SlotId, Mailbox<TcpStream>>>,
+    options: SocketOptions,
+    accepting: AtomicUsize,
+    stop: AtomicBool,
+    dials: Mutex<Dials>,
+}
+
+#[derive(Default)]
+struct Dials {
+    queue: VecDeque<DialRequest>,
+    workers: usize,
+}
+
+/// The data endpoint of a process: a listener that routes connections to slots, and the dialer of all of them.
+///
+/// Dropping it stops the listener and joins its thread; handshakes under way end by their own deadlines.
+pub struct Endpoint {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Endpoint {
+    /// Listens on `address`; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// [`EndpointError`] with the address, e.g. if the port is in use.
+    pub fn bind(address: SocketAddr, options: SocketOptions) -> Result<Self, EndpointError> {
+        let error = |cause: &dyn std::fmt::Display| EndpointError { address, cause: cause.to_string() };
+        let listener = socket::listen(address).map_err(|cause| error(&cause))?;
+        let bound = listener.local_addr().map_err(|cause| error(&cause))?;
+        let shared = Arc::new(Shared {
+            slots: Mutex::new(HashMap::new()),
+            options,
+            accepting: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            dials: Mutex::new(Dials::default()),
+        });
+        let acceptor = std::thread::Builder::new()
+            .name("data-accept".into())
+            .spawn({
+                let shared = shared.clone();
+                move || accept_loop(&listener, &shared)
+            })
+            .map_err(|cause| error(&cause))?;
+        Ok(Self { address: bound, shared, acceptor: Some(acceptor) })
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connections for `slot` go to this mailbox from now on.
+    pub fn register(&self, slot: SlotId, mailbox: Mailbox<TcpStream>) {
+        lock(&self.shared.slots).insert(slot, mailbox);
+    }
+
+    /// A dialer for a slot's exchange.
+    pub fn connector(&self) -> Box<dyn Connector> {
+        Box::new(Dialer { shared: self.shared.clone() })
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        lock(&self.shared.slots).clear();
+        // The accept thread sits in accept: a connection of our own makes it look at the flag.
+        let target = match self.address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+                (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
+            }
+            address => address,
+        };
+        let woken = TcpStream::connect_timeout(&target, Duration::from_secs(1)).is_ok();
+        if let Some(acceptor) = self.acceptor.take()
+            && woken
+        {
+            // A panic in the accept thread has been printed; there is nothing to add.
+            let _ = acceptor.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
+    loop {
+        let accepted = listener.accept();
+        if shared.stop.load(Ordering::Acquire) {
+            return;
+        }
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                // Out of descriptors or an aborted connection: give others time to free some, do not spin.
+                std::thread::park_timeout(Duration::from_millis(100));
+                continue;
+            }
+        };
+        if shared.accepting.fetch_add(1, Ordering::AcqRel) >= ACCEPTING_MAX {
+            shared.accepting.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
+        let for_thread = shared.clone();
+        let spawned = std::thread::Builder::new().name("data-hello".into()).spawn(move || {
+            greet(stream, &for_thread);
+            for_thread.accepting.fetch_sub(1, Ordering::AcqRel);
+        });
+        if spawned.is_err() {
+            shared.accepting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Reads the hello of an accepted connection and hands it to the slot it names.
+fn greet(mut stream: TcpStream, shared: &Shared) {
+    let mut bytes = [0; HELLO_LEN];
+    if read_within(&mut stream, &mut bytes, HELLO_WAIT).is_err() {
+        return;
+    }
+    let echo = Hello::echo_of(&bytes);
+    let refuse = |mut stream: TcpStream, refusal| {
+        // If the stranger is gone there is nobody to tell.
+        let _ = stream.answer(&HelloReply { echo, refusal: Some(refusal) });
+    };
+    let hello = match Hello::parse(&bytes) {
+        Ok(hello) => hello,
+        Err(refusal) => return refuse(stream, refusal),
+    };
+    if socket::configure(&stream, &shared.options).is_err() || stream.set_read_timeout(None).is_err() {
+        return;
+    }
+    let slot = SlotId { taskmanager: hello.to.tm, slot: hello.to.slot };
+    let mailbox = lock(&shared.slots).get(&slot).cloned();
+    let Some(mailbox) = mailbox else {
+        let refusal = Refusal { code: RefusalCode::Slot, expected: 0, found: u64::from(hello.to.slot) };
+        return refuse(stream, refusal);
+    };
+    if let Err(Incoming::Accepted { socket, .. }) =
+        mailbox.hand_over(Incoming::Accepted { socket: stream, hello, echo })
+    {
+        refuse(socket, Refusal::busy(0, 0));
+    }
+}
+
+fn read_within(stream: &mut TcpStream, bytes: &mut [u8], wait: Duration) -> std::io::Result<()> {
+    let deadline = Instant::now() + wait;
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut bytes[filled..]) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+struct Dialer {
+    shared: Arc<Shared>,
+}
+
+impl Connector for Dialer {
+    fn dial(&self, request: DialRequest) {
+        let mut dials = lock(&self.shared.dials);
+        dials.queue.push_back(request);
+        if dials.workers < DIALING_MAX {
+            let shared = self.shared.clone();
+            let worker =
+                std::thread::Builder::new().name("data-dial".into()).spawn(move || dial_loop(&shared));
+            dials.workers += usize::from(worker.is_ok());
+        }
+    }
+}
+
+fn dial_loop(shared: &Shared) {
+    loop {
+        let request = {
+            let mut dials = lock(&shared.dials);
+            match dials.queue.pop_front() {
+                Some(request) => request,
+                None => {
+                    dials.workers -= 1;
+                    return;
+                }
+            }
+        };
+        let result = dial(&request, &shared.options);
+        let mailbox = lock(&shared.slots).get(&request.slot).cloned();
+        if let Some(mailbox) = mailbox {
+            // A full mailbox loses the connection: the peer sees it close and the attempt fails by name.
+            let _ = mailbox.hand_over(Incoming::Dialed { link: request.link, hello: request.hello, result });
+        }
+    }
+}
+
+fn dial(request: &DialRequest, options: &SocketOptions) -> Result<TcpStream, LinkError> {
+    let unreachable = |cause: &dyn std::fmt::Display| LinkError::Unreachable {
+        address: request.address,
+        cause: cause.to_string(),
+    };
+    let mut stream =
+        TcpStream::connect_timeout(&request.address, HANDSHAKE_WAIT).map_err(|cause| unreachable(&cause))?;
+    socket::configure(&stream, options).map_err(|cause| unreachable(&cause))?;
+    let mut bytes = [0; HELLO_LEN];
+    request.hello.write(&mut bytes);
+    stream.write_all(&bytes).map_err(|cause| unreachable(&cause))?;
+    let mut reply = [0; HELLO_REPLY_LEN];
+    read_within(&mut stream, &mut reply, HANDSHAKE_WAIT).map_err(|cause| unreachable(&cause))?;
+    let reply = HelloReply::parse(&reply).map_err(|cause| unreachable(&format!("{cause:?}")))?;
+    if let Some(refusal) = reply.refusal {
+        return Err(LinkError::Refused(refusal));
+    }
+    if reply.echo != Hello::echo_of(&bytes) {
+        return Err(unreachable(&"the answer belongs to another hello"));
+    }
+    stream.set_read_timeout(None).map_err(|cause| unreachable(&cause))?;
+    Ok(stream)
+}

@@ -1,0 +1,153 @@
+//! What can go wrong on the exchange, by who is at fault.
+
+use std::net::SocketAddr;
+
+use tidegate_flow::Violation;
+use tidegate_ring::IoFault;
+use tidegate_wire::{Refusal, WireError};
+
+use crate::plan::SlotId;
+
+/// A record could not be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// The record does not fit an empty segment.
+    TooLarge {
+        /// Bytes the record needs, if the writer knows, else 0.
+        size: u64,
+        /// Bytes of a segment.
+        limit: u32,
+        /// The partition's name.
+        partition: String,
+    },
+    /// The record's own serialisation failed.
+    Record(String),
+}
+
+impl std::fmt::Display for EmitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLarge { size, limit, partition } => write!(
+                f,
+                "a record for \"{partition}\" needs {size} bytes, but a segment has {limit}: make the records smaller or the \
+                 segments larger (--segment-size)"
+            ),
+            Self::Record(cause) => write!(f, "a record could not be serialised: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for EmitError {}
+
+/// Why a link ended before its work was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The peer could not be reached.
+    Unreachable {
+        /// Its data address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: String,
+    },
+    /// The peer refused the handshake, or we refused its.
+    Refused(Refusal),
+    /// The peer closed the connection in the middle of the work.
+    Gone,
+    /// The connection broke.
+    Io(IoFault),
+    /// The peer's bytes are not the protocol.
+    Garbled(WireError),
+    /// The peer broke a rule of the protocol.
+    Violation(Violation),
+    /// The peer says that we broke a rule.
+    Accused {
+        /// The code in its error entry.
+        code: u16,
+    },
+    /// The slot is out of connections.
+    Full,
+}
+
+impl std::fmt::Display for LinkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable { address, cause } => write!(f, "can't connect to {address}: {cause}"),
+            Self::Refused(refusal) => write!(f, "handshake refused: {refusal}"),
+            Self::Gone => write!(f, "the peer closed the connection"),
+            Self::Io(fault) => write!(f, "the connection broke: {fault}"),
+            Self::Garbled(error) => write!(f, "the peer does not speak the protocol: {error}"),
+            Self::Violation(violation) => write!(f, "protocol violation: {violation}"),
+            Self::Accused { code } => write!(f, "the peer closed the link with error code {code}"),
+            Self::Full => write!(f, "the slot has no connection left (connections_max of its ring)"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+/// A link that failed: the tasks of this attempt that use it must fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkFault {
+    /// The job.
+    pub job: u128,
+    /// The attempt.
+    pub attempt: u32,
+    /// The other end.
+    pub peer: SlotId,
+    /// What happened.
+    pub error: LinkError,
+}
+
+impl std::fmt::Display for LinkFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "link to slot {} of TaskManager {:016x}: {}",
+            self.peer.slot, self.peer.taskmanager, self.error
+        )
+    }
+}
+
+impl std::error::Error for LinkFault {}
+
+/// A plan that can't be prepared on this slot. Nothing was reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The slot's shard is too small.
+    Segments {
+        /// Segments the plan needs at least.
+        needed: u32,
+        /// Segments the slot has free.
+        available: u32,
+        /// The edge that asks for most.
+        edge: String,
+    },
+    /// A peer's data address is missing in the plan.
+    NoAddress(SlotId),
+    /// The slot already runs this attempt.
+    Duplicate {
+        /// The attempt.
+        attempt: u32,
+    },
+}
+
+impl std::fmt::Display for PrepareError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Segments { needed, available, edge } => write!(
+                f,
+                "the slot needs {needed} network segments but has {available}; \"{edge}\" asks for most: give the TaskManager \
+                 more segments (--segments) or lower the parallelism"
+            ),
+            Self::NoAddress(peer) => {
+                write!(f, "the plan has no data address for TaskManager {:016x}", peer.taskmanager)
+            }
+            Self::Duplicate { attempt } => write!(f, "attempt {attempt} is already deployed on this slot"),
+        }
+    }
+}
+
+impl std::error::Error for PrepareError {}

@@ -1,0 +1,652 @@
+//! A gate: all channels into a task, what arrived on them, and what was promised to them.
+//!
+//! State per channel: the segments granted and not used, what arrived in order, credit. The gate reads channels round robin,
+//! a segment each, except those that wait in an alignment.
+//!
+//! Inequalities: promised + queued + held by the task ≤ `quota` over the remote channels ([`GrantPolicy`]); each promised
+//! segment lies in its channel's `granted`, so a receive never lacks a place; at most `EVENTS_MAX` events wait per channel.
+
+use std::collections::VecDeque;
+
+use hdrhistogram::Histogram;
+use tidegate_arena::{Arena, Granted, Holder, HolderKind, Segment, Shard, Shared};
+use tidegate_flow::limits::EVENTS_MAX;
+use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, Violation};
+use tidegate_wire::{Body, Entry};
+
+use crate::event::Event;
+use crate::local::{LocalConsumer, LocalItem};
+use crate::ports::{InRef, LinkQueues};
+use crate::report::{ChannelCounters, GateReport};
+
+pub(crate) enum InRoute {
+    /// Channel number `channel` of the job, on link `link`.
+    Remote {
+        link: u32,
+        channel: u32,
+    },
+    Local(LocalConsumer),
+}
+
+/// How far a channel has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Phase {
+    Open,
+    /// End of partition was read; a remote channel's close is on its way.
+    Closing,
+    /// The producer had its last word.
+    Closed,
+}
+
+pub(crate) struct InChannel {
+    pub route: InRoute,
+    input: u8,
+    pub credit: ReceiveCredit,
+    pub granted: VecDeque<Segment<Granted>>,
+    queue: VecDeque<Arrived>,
+    /// The channel is in the gate's ready list.
+    ready: bool,
+    /// The channel is in the gate's hungry list.
+    hungry: bool,
+    voided: u32,
+    pending_grant: u32,
+    pending_resume: Option<(u64, u32)>,
+    pending_close: bool,
+    /// The channel is in its link's control list.
+    listed: bool,
+    pub phase: Phase,
+    data_ended: bool,
+}
+
+enum Arrived {
+    Data(Segment<Shared>, u64),
+    Event(Event),
+}
+
+/// What a gate hands to its task.
+#[derive(Debug)]
+pub enum GateItem {
+    /// Records.
+    Data(Buffer),
+    /// Every live channel delivered the barrier: forward it, mark the state, then [`Input::resume`].
+    Aligned {
+        /// The checkpoint.
+        checkpoint: u64,
+    },
+    /// The checkpoint is void here: forward an abort marker.
+    Aborted {
+        /// The checkpoint.
+        checkpoint: u64,
+    },
+    /// No channel has another record; barriers may still come.
+    EndOfData,
+    /// Every channel has ended.
+    EndOfPartition,
+}
+
+/// A segment of received records. Give it back with [`Input::release`]; dropping it releases the segment, but the gate then
+/// misses it in its quota, so that is for tasks that end.
+#[derive(Debug)]
+pub struct Buffer {
+    arena: Arena,
+    segment: Option<Segment<Shared>>,
+    channel: u32,
+    /// Which input of the task it came in by.
+    pub input: u8,
+    /// When its oldest record was written, nanoseconds of the producer's clock.
+    pub birth_ns: u64,
+}
+
+impl Buffer {
+    /// The records' bytes, aligned to the segment.
+    pub fn bytes<'a>(&'a self, arena: &'a Arena) -> &'a [u8] {
+        arena.bytes(self.segment.as_ref().expect("invariant: a buffer holds its segment until it is dropped"))
+    }
+
+    /// The channel's place in the gate.
+    pub fn channel(&self) -> u32 {
+        self.channel
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(segment) = self.segment.take() {
+            self.arena.release(segment);
+        }
+    }
+}
+
+pub(crate) struct Gate {
+    pub index: u32,
+    name: String,
+    pub generation: u32,
+    pub channels: Vec<InChannel>,
+    alignment: Alignment,
+    policy: GrantPolicy,
+    quota: u32,
+    ready: VecDeque<u32>,
+    hungry: VecDeque<u32>,
+    next: Option<GateItem>,
+    /// Some channel has a resume or a close to announce.
+    announce: bool,
+    data_ended: u32,
+    told_data_end: bool,
+    told_partition_end: bool,
+    pub counters: ChannelCounters,
+    latency: Histogram<u32>,
+}
+
+impl Gate {
+    pub fn new(index: u32, name: String, generation: u32, quota: u32, routes: Vec<(InRoute, u8)>) -> Self {
+        let remote =
+            routes.iter().filter(|(route, _)| matches!(route, InRoute::Remote { .. })).count() as u32;
+        let count = routes.len();
+        let channels = routes
+            .into_iter()
+            .map(|(route, input)| {
+                let number = match route {
+                    InRoute::Remote { channel, .. } => channel,
+                    InRoute::Local(_) => 0,
+                };
+                InChannel {
+                    route,
+                    input,
+                    credit: ReceiveCredit::new(number),
+                    granted: VecDeque::with_capacity(quota as usize),
+                    queue: VecDeque::with_capacity(quota as usize + EVENTS_MAX),
+                    ready: false,
+                    hungry: false,
+                    voided: 0,
+                    pending_grant: 0,
+                    pending_resume: None,
+                    pending_close: false,
+                    listed: false,
+                    phase: Phase::Open,
+                    data_ended: false,
+                }
+            })
+            .collect();
+        Self {
+            index,
+            name,
+            generation,
+            channels,
+            alignment: Alignment::new(count as u32),
+            policy: GrantPolicy::new(quota, remote),
+            quota,
+            ready: VecDeque::with_capacity(count),
+            hungry: VecDeque::with_capacity(count),
+            next: None,
+            announce: false,
+            data_ended: 0,
+            told_data_end: false,
+            told_partition_end: false,
+            counters: ChannelCounters::default(),
+            // Two digits, 1 us to 60 s: 3 % steps are fine for an always-on figure, and it stays small.
+            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 2)
+                .expect("invariant: the bounds are constant and valid"),
+        }
+    }
+
+    /// Puts a channel that has something to read into the ready list, once.
+    fn mark_ready(&mut self, channel: u32) {
+        let entry = &mut self.channels[channel as usize];
+        if !entry.ready && self.alignment.open(channel) {
+            entry.ready = true;
+            self.ready.push_back(channel);
+        }
+    }
+
+    fn mark_hungry(&mut self, channel: u32) {
+        let entry = &mut self.channels[channel as usize];
+        if !entry.hungry {
+            entry.hungry = true;
+            self.hungry.push_back(channel);
+        }
+    }
+
+    /// Lists local channels in which something arrived.
+    pub fn look_local(&mut self) -> bool {
+        for channel in 0..self.channels.len() {
+            let entry = &self.channels[channel];
+            if let InRoute::Local(local) = &entry.route
+                && !entry.ready
+                && !local.is_empty()
+            {
+                self.mark_ready(channel as u32);
+            }
+        }
+        !self.ready.is_empty()
+    }
+
+    /// Wakes the producers of local channels that got segments back.
+    pub fn ring_local(&mut self) {
+        for channel in &mut self.channels {
+            if let InRoute::Local(local) = &mut channel.route {
+                local.ring();
+            }
+        }
+    }
+
+    pub fn has_input(&self) -> bool {
+        !self.ready.is_empty() || self.next.is_some() || self.end_due()
+    }
+
+    fn end_due(&self) -> bool {
+        let all = self.channels.len() as u32;
+        (self.data_ended == all && !self.told_data_end)
+            || (self.alignment.live() == 0 && !self.told_partition_end)
+    }
+
+    // ---- from the link ----
+
+    /// Data was announced: checks it and hands out the segment it will be placed in.
+    pub fn expect_data(
+        &mut self,
+        channel: usize,
+        sequence: u32,
+        backlog: u16,
+    ) -> Result<Segment<Granted>, Violation> {
+        let entry = &mut self.channels[channel];
+        if entry.data_ended {
+            return Err(Violation::Unexpected {
+                channel: channel as u32,
+                kind: tidegate_wire::Kind::Data as u8,
+            });
+        }
+        entry.credit.handle_data(sequence, backlog)?;
+        let segment = entry.granted.pop_front();
+        if backlog > 0 {
+            self.mark_hungry(channel as u32);
+        }
+        Ok(segment.expect("invariant: outstanding credit is backed by granted segments"))
+    }
+
+    /// A barrier was announced: the promises are void, here and at the producer.
+    pub fn expect_barrier(&mut self, channel: usize, checkpoint: u64, shard: &mut Shard) {
+        let entry = &mut self.channels[channel];
+        let voided = entry.credit.handle_barrier(checkpoint);
+        entry.voided = voided;
+        entry.pending_grant = 0;
+        for segment in entry.granted.drain(..) {
+            shard.release(segment);
+        }
+        self.policy.give_back(voided);
+    }
+
+    pub fn expect_backlog(&mut self, channel: usize, backlog: u16) {
+        self.channels[channel].credit.handle_backlog(backlog);
+        self.mark_hungry(channel as u32);
+    }
+
+    /// A payload is complete and its checksum is right.
+    pub fn arrived(
+        &mut self,
+        channel: usize,
+        segment: Segment<Granted>,
+        len: u32,
+        birth_ns: u64,
+        shard: &mut Shard,
+    ) {
+        let entry = &mut self.channels[channel];
+        if entry.phase != Phase::Open {
+            // A lease swallows late payloads unread.
+            shard.release(segment);
+            self.policy.give_back(1);
+            return;
+        }
+        let arena = shard.arena();
+        arena.set_holder(&segment, Holder::new(HolderKind::Queued, self.index));
+        let shared = arena.received(segment, len);
+        entry.queue.push_back(Arrived::Data(shared, birth_ns));
+        self.mark_ready(channel as u32);
+    }
+
+    pub fn arrived_event(&mut self, channel: usize, event: Event) -> Result<(), Violation> {
+        let entry = &mut self.channels[channel];
+        if entry.phase != Phase::Open {
+            return Ok(());
+        }
+        if matches!(event, Event::Barrier { .. } | Event::AbortMarker { .. }) {
+            // A newer one makes an unread older one moot (W-45): what needs no credit must not pile up.
+            let moot = |item: &Arrived| {
+                matches!(item, Arrived::Event(Event::Barrier { .. } | Event::AbortMarker { .. }))
+            };
+            entry.queue.retain(|item| !moot(item));
+        }
+        let waiting = entry.queue.iter().filter(|item| matches!(item, Arrived::Event(_))).count();
+        if waiting >= EVENTS_MAX {
+            return Err(Violation::TooManyEvents { channel: channel as u32, limit: EVENTS_MAX as u32 });
+        }
+        entry.queue.push_back(Arrived::Event(event));
+        self.mark_ready(channel as u32);
+        Ok(())
+    }
+
+    /// The producer's last word: what was promised is free.
+    pub fn close_acked(&mut self, channel: usize, shard: &mut Shard) {
+        let entry = &mut self.channels[channel];
+        entry.phase = Phase::Closed;
+        let promised = entry.credit.close();
+        for segment in entry.granted.drain(..) {
+            shard.release(segment);
+        }
+        self.policy.give_back(promised);
+    }
+
+    /// Promises segments to hungry channels, as far as quota and shard go.
+    pub fn grant(&mut self, shard: &mut Shard, links: &mut [LinkQueues]) {
+        for _ in 0..self.hungry.len() {
+            let Some(channel) = self.hungry.pop_front() else { break };
+            let entry = &mut self.channels[channel as usize];
+            entry.hungry = false;
+            if entry.phase != Phase::Open || entry.credit.blocked() {
+                continue;
+            }
+            let wish = self.policy.wish(&entry.credit);
+            let granted = fill(entry, wish, shard, self.index);
+            if granted > 0 {
+                self.policy.take(granted);
+                let entry = &mut self.channels[channel as usize];
+                entry.credit.grant(granted);
+                entry.pending_grant += granted;
+                list(entry, self.index, channel, links);
+            }
+            let entry = &self.channels[channel as usize];
+            if entry.credit.backlog() > entry.credit.outstanding() {
+                self.mark_hungry(channel);
+            }
+        }
+    }
+
+    /// The next control entry of a channel for the link's train to the producer.
+    pub fn take_control(&mut self, channel: usize) -> Option<Entry> {
+        let generation = self.generation;
+        let entry = &mut self.channels[channel];
+        let InRoute::Remote { channel: number, .. } = entry.route else { return None };
+        let barriers = entry.credit.barriers();
+        if let Some((checkpoint, credits)) = entry.pending_resume.take() {
+            return Some(Entry::control(number, generation, Body::Resume { checkpoint, credits, barriers }));
+        }
+        if entry.pending_grant > 0 {
+            let credits = std::mem::take(&mut entry.pending_grant);
+            return Some(Entry::control(number, generation, Body::Grant { credits, barriers }));
+        }
+        if std::mem::take(&mut entry.pending_close) {
+            return Some(Entry::control(number, generation, Body::Close));
+        }
+        entry.listed = false;
+        None
+    }
+
+    // ---- for the task ----
+
+    fn pop(&mut self, channel: u32, arena: &Arena) -> Option<GateItem> {
+        let entry = &mut self.channels[channel as usize];
+        let arrived = match &mut entry.route {
+            InRoute::Remote { .. } => entry.queue.pop_front()?,
+            InRoute::Local(local) => match local.pop()? {
+                LocalItem::Data(parcel) => {
+                    let born_ns = parcel.born_ns;
+                    Arrived::Data(parcel.deliver(), born_ns)
+                }
+                LocalItem::Event(event) => Arrived::Event(event),
+            },
+        };
+        match arrived {
+            Arrived::Data(segment, birth_ns) => {
+                arena.set_holder(&segment, Holder::new(HolderKind::Operator, self.index));
+                self.counters.segments += 1;
+                self.counters.bytes += u64::from(arena.len_of(&segment));
+                let input = self.channels[channel as usize].input;
+                Some(GateItem::Data(Buffer {
+                    arena: arena.clone(),
+                    segment: Some(segment),
+                    channel,
+                    input,
+                    birth_ns,
+                }))
+            }
+            Arrived::Event(event) => self.event(channel, event),
+        }
+    }
+
+    fn event(&mut self, channel: u32, event: Event) -> Option<GateItem> {
+        match event {
+            Event::Barrier { checkpoint } => {
+                let outcome = self.alignment.barrier(channel, checkpoint);
+                self.outcome(channel, outcome, checkpoint)
+            }
+            Event::AbortMarker { checkpoint } => {
+                let outcome = self.alignment.abort_marker(checkpoint);
+                self.outcome(channel, outcome, checkpoint)
+            }
+            Event::EndOfData => {
+                self.end_data(channel);
+                None
+            }
+            Event::EndOfPartition => {
+                self.end_data(channel);
+                let entry = &mut self.channels[channel as usize];
+                match entry.route {
+                    InRoute::Remote { .. } => {
+                        entry.phase = Phase::Closing;
+                        entry.pending_close = true;
+                        self.announce = true;
+                    }
+                    InRoute::Local(_) => entry.phase = Phase::Closed,
+                }
+                let outcome = self.alignment.ended(channel);
+                self.outcome(channel, outcome, 0)
+            }
+        }
+    }
+
+    fn end_data(&mut self, channel: u32) {
+        let entry = &mut self.channels[channel as usize];
+        if !std::mem::replace(&mut entry.data_ended, true) {
+            self.data_ended += 1;
+        }
+    }
+
+    fn outcome(&mut self, channel: u32, outcome: Outcome, checkpoint: u64) -> Option<GateItem> {
+        match outcome {
+            Outcome::Wait => None,
+            Outcome::Aligned { checkpoint } => Some(GateItem::Aligned { checkpoint }),
+            Outcome::Late => {
+                self.resume_channel(channel as usize, checkpoint);
+                None
+            }
+            Outcome::Aborted { checkpoint } => {
+                self.resume_channels(checkpoint);
+                if let Some(Outcome::Aligned { checkpoint }) = self.alignment.follow_up() {
+                    self.next = Some(GateItem::Aligned { checkpoint });
+                }
+                Some(GateItem::Aborted { checkpoint })
+            }
+        }
+    }
+
+    fn resume_channels(&mut self, checkpoint: u64) {
+        for channel in 0..self.channels.len() {
+            self.resume_channel(channel, checkpoint);
+        }
+    }
+
+    /// Ends a channel's wait: its producer hears of it, and what arrived behind the barrier may be read.
+    fn resume_channel(&mut self, channel: usize, checkpoint: u64) {
+        let entry = &mut self.channels[channel];
+        let waiting = match &entry.route {
+            InRoute::Local(local) => !local.is_empty(),
+            InRoute::Remote { .. } => {
+                if let Some(barrier) = entry.credit.resume(checkpoint) {
+                    entry.pending_resume = Some((barrier, 0));
+                    self.announce = true;
+                }
+                !entry.queue.is_empty()
+            }
+        };
+        if waiting && entry.phase == Phase::Open {
+            self.mark_ready(channel as u32);
+        }
+    }
+
+    /// Promises a resumed channel what the barrier took from it, out of the surplus: it was busy a moment ago.
+    fn regrant(&mut self, channel: usize, shard: &mut Shard) {
+        let entry = &mut self.channels[channel];
+        if let Some((_, credits)) = &mut entry.pending_resume
+            && *credits == 0
+            && entry.phase == Phase::Open
+        {
+            let wish = std::mem::take(&mut entry.voided).min(self.policy.surplus());
+            let granted = fill(entry, wish, shard, self.index);
+            let entry = &mut self.channels[channel];
+            if let Some((_, credits)) = &mut entry.pending_resume {
+                *credits = granted;
+            }
+            entry.credit.grant(granted);
+            self.policy.take(granted);
+        }
+    }
+
+    pub fn dismantle(self, shard: &mut Shard) {
+        for channel in self.channels {
+            for segment in channel.granted {
+                shard.release(segment);
+            }
+            for item in channel.queue {
+                if let Arrived::Data(segment, _) = item {
+                    shard.release(segment);
+                }
+            }
+        }
+    }
+
+    pub fn report(&self) -> GateReport {
+        let quantile = |q| self.latency.value_at_quantile(q);
+        GateReport {
+            name: self.name.clone(),
+            quota: self.quota,
+            used: self.policy.used(),
+            aligning: self.alignment.current(),
+            channels_live: self.alignment.live(),
+            channels: self.channels.len() as u32,
+            counters: self.counters,
+            latency_ns: [quantile(0.5), quantile(0.99), self.latency.max()],
+        }
+    }
+}
+
+/// Moves up to `wish` segments from the shard into the channel's grants.
+fn fill(entry: &mut InChannel, wish: u32, shard: &mut Shard, gate: u32) -> u32 {
+    let mut granted = 0;
+    while granted < wish {
+        let Some(segment) = shard.acquire_granted(Holder::new(HolderKind::Granted, gate)) else { break };
+        entry.granted.push_back(segment);
+        granted += 1;
+    }
+    granted
+}
+
+/// Puts a channel into its link's control list, once.
+fn list(entry: &mut InChannel, gate: u32, channel: u32, links: &mut [LinkQueues]) {
+    if let InRoute::Remote { link, .. } = entry.route
+        && !std::mem::replace(&mut entry.listed, true)
+    {
+        links[link as usize].control.push_back(InRef { gate, channel });
+    }
+}
+
+/// A gate, open for reading.
+pub struct Input<'a> {
+    pub(crate) gate: &'a mut Gate,
+    pub(crate) shard: &'a mut Shard,
+    pub(crate) arena: &'a Arena,
+    pub(crate) links: &'a mut [LinkQueues],
+    pub(crate) now_ns: u64,
+}
+
+impl Input<'_> {
+    /// True if [`poll`](Self::poll) may find something.
+    pub fn ready(&self) -> bool {
+        self.gate.has_input()
+    }
+
+    /// The next item of any channel that is not waiting in an alignment; `None` if nothing is there.
+    pub fn poll(&mut self) -> Option<GateItem> {
+        if let Some(item) = self.gate.next.take() {
+            return Some(item);
+        }
+        while let Some(channel) = self.gate.ready.pop_front() {
+            self.gate.channels[channel as usize].ready = false;
+            if !self.gate.alignment.open(channel) {
+                continue;
+            }
+            let item = self.gate.pop(channel, self.arena);
+            let entry = &self.gate.channels[channel as usize];
+            let more = match &entry.route {
+                InRoute::Remote { .. } => !entry.queue.is_empty(),
+                InRoute::Local(local) => !local.is_empty(),
+            };
+            if more && entry.phase == Phase::Open {
+                self.gate.mark_ready(channel);
+            }
+            self.announce();
+            if let Some(item) = item {
+                if let GateItem::Data(buffer) = &item {
+                    let age = self.now_ns.saturating_sub(buffer.birth_ns);
+                    self.gate.latency.saturating_record(age);
+                }
+                return Some(item);
+            }
+        }
+        let all = self.gate.channels.len() as u32;
+        if self.gate.data_ended == all && !std::mem::replace(&mut self.gate.told_data_end, true) {
+            return Some(GateItem::EndOfData);
+        }
+        if self.gate.alignment.live() == 0 && !std::mem::replace(&mut self.gate.told_partition_end, true) {
+            return Some(GateItem::EndOfPartition);
+        }
+        None
+    }
+
+    /// The task has read the buffer's last record: its segment is free, and credit can be announced for it.
+    pub fn release(&mut self, mut buffer: Buffer) {
+        let Some(segment) = buffer.segment.take() else { return };
+        let channel = buffer.channel;
+        let entry = &mut self.gate.channels[channel as usize];
+        match &mut entry.route {
+            InRoute::Local(local) => local.give_back(self.arena, segment),
+            InRoute::Remote { .. } => {
+                self.shard.release(segment);
+                self.gate.policy.give_back(1);
+                if entry.credit.backlog() > 0 {
+                    self.gate.mark_hungry(channel);
+                }
+            }
+        }
+    }
+
+    /// The task marked its state at the barrier: channels that waited go on.
+    pub fn resume(&mut self, checkpoint: u64) {
+        self.gate.alignment.resume(checkpoint);
+        self.gate.resume_channels(checkpoint);
+        self.announce();
+    }
+
+    /// Lists channels whose producers must hear something.
+    fn announce(&mut self) {
+        if !std::mem::take(&mut self.gate.announce) {
+            return;
+        }
+        for channel in 0..self.gate.channels.len() {
+            let entry = &self.gate.channels[channel];
+            if entry.pending_resume.is_some() || entry.pending_close {
+                self.gate.regrant(channel, self.shard);
+                let index = self.gate.index;
+                list(&mut self.gate.channels[channel], index, channel as u32, self.links);
+            }
+        }
+    }
+}

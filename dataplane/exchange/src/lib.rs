@@ -1,0 +1,42 @@
+//! Partitions, gates and links: how records move between tasks.
+//!
+//! An [`Exchange`] belongs to one slot thread. It owns the slot's ring, its shard of the arena and the [`Ports`]: the
+//! partitions its tasks write to and the gates they read from. Tasks see only `Ports`; nothing in it knows the ring.
+//!
+//! The way of a record: [`Output::write`] serialises it into the filling segment of its channel ([`partition`]). When the
+//! channel's link is ready to send and the channel holds credit, the segment is sealed and leaves in a train ([`link`]). The
+//! consumer's kernel writes it into a segment that was granted to the channel; [`Input::poll`] hands it to the task
+//! ([`gate`]); the last record read, [`Input::release`] frees it and credit is announced. Inside a process the same segment
+//! changes hands instead ([`local`]).
+//!
+//! Nothing here grows after [`Exchange::prepare`]: every queue has the capacity that its quota needs.
+//!
+//! The crate works without the control plane: see `examples/two_processes.rs`.
+#![forbid(unsafe_code)]
+
+pub mod endpoint;
+mod error;
+mod event;
+mod exchange;
+mod gate;
+pub mod limits;
+mod link;
+mod local;
+mod partition;
+mod plan;
+mod ports;
+mod report;
+
+pub use endpoint::{Endpoint, EndpointError, Incoming};
+pub use error::{EmitError, LinkError, LinkFault, PrepareError};
+pub use event::Event;
+pub use exchange::{Exchange, ExchangeConfig, Prepared};
+pub use gate::{Buffer, GateItem, Input};
+pub use local::LocalHub;
+pub use partition::Output;
+pub use plan::{
+    AttemptPlan, ChannelPlan, GateId, GatePlan, PartitionId, PartitionPlan, SegmentNeed, SlotId, TaskIds,
+    TaskPorts, segments_min,
+};
+pub use ports::Ports;
+pub use report::{ChannelCounters, Counters, GateReport, PartitionReport};

@@ -1,0 +1,51 @@
+//! The bounds of this crate, with their reasons and how they relate.
+
+use std::time::Duration;
+
+use tidegate_flow::limits::{EVENTS_MAX, PLACES_MAX};
+use tidegate_ring::PARTS_MAX;
+use tidegate_wire::{ENTRIES_MAX, PAYLOADS_MAX};
+
+/// Segments a partition needs to make progress: one that is filled or sent, one spare for a worst-case record.
+pub const PARTITION_SEGMENTS_MIN: u32 = 2;
+/// Segments beyond one per channel that let a partition fill while a whole train is in flight and another waits.
+pub const PARTITION_SEGMENTS_AHEAD: u32 = 2 * PAYLOADS_MAX as u32;
+/// Segments a gate needs: one that is read, one that arrives.
+pub const GATE_SEGMENTS_MIN: u32 = 2;
+/// Segments beyond two per channel of a gate: two trains, so that one is read while the other arrives.
+pub const GATE_SEGMENTS_AHEAD: u32 = 2 * PAYLOADS_MAX as u32;
+/// Segments of a link: one for staging, one for the manifest it sends.
+pub const LINK_SEGMENTS: u32 = 2;
+/// Segments of a process-local channel that its consumer has not given back: two trains' worth, as for a remote one.
+pub const LOCAL_SEGMENTS_MAX: u32 = 2 * PAYLOADS_MAX as u32;
+/// Payloads taken from one channel before the next one has its turn.
+pub const PAYLOADS_PER_VISIT: u32 = 4;
+/// Completions handled in one turn; more stay in the ring for the next turn, after the tasks.
+pub const COMPLETIONS_PER_TURN: u32 = 128;
+/// Connections handed over by the endpoint that wait for the slot's next turn.
+pub const INCOMING_MAX: usize = 64;
+/// Connections of an attempt that is not prepared yet, which wait for it.
+pub const EARLY_MAX: usize = 256;
+/// How long such a connection waits before it is refused.
+pub const EARLY_WAIT: Duration = Duration::from_secs(10);
+/// How long a dialer waits for the connection and for each part of the handshake. Longer than [`EARLY_WAIT`], so that a
+/// refusal arrives by name.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(12);
+/// How long an accepted connection may take to say who it is.
+pub const HELLO_WAIT: Duration = Duration::from_secs(2);
+/// Connections that are being accepted at once; more are dropped.
+pub const ACCEPTING_MAX: usize = 64;
+/// Connections that are being dialed at once by one endpoint; more wait.
+pub const DIALING_MAX: usize = 32;
+/// The smallest staging offer while payloads are large: a manifest and the start of what follows.
+pub const STAGING_SMALL: u32 = 4 << 10;
+/// Trains with at least this many payload bytes on average get the small offer: at most one part in sixteen is copied.
+pub const STAGING_SWITCH: u64 = 64 << 10;
+
+const _: () = assert!(PLACES_MAX <= PARTS_MAX, "a receive op must fit the driver");
+const _: () = assert!(PAYLOADS_MAX < PARTS_MAX, "a train must fit the driver");
+const _: () = assert!(PAYLOADS_PER_VISIT as usize <= PAYLOADS_MAX);
+const _: () =
+    assert!(PAYLOADS_MAX < ENTRIES_MAX, "a train full of payloads still has room for control entries");
+const _: () = assert!(EVENTS_MAX >= 4, "barrier, marker, end of data, end of partition");
+const _: () = assert!(EARLY_WAIT.as_millis() < HANDSHAKE_WAIT.as_millis());

@@ -1,0 +1,610 @@
+//! A partition: all channels out of a task along one edge, and what is written to them.
+//!
+//! State per channel: the segment that is filled, sealed segments and events in order, credit. A spare segment is held ready,
+//! so `writable()` is one comparison and a worst-case record always finds room on any channel (a record is at most a segment).
+//!
+//! Inequalities: `used ≤ quota`, where `used` counts the spare, the filling, the queued and the sent but not returned
+//! segments; undelivered events per channel ≤ `EVENTS_MAX`; a queue never holds more than `quota + EVENTS_MAX` items.
+
+use std::collections::VecDeque;
+
+use tidegate_arena::{Arena, Filling, Holder, HolderKind, Sealed, Segment, Shard};
+use tidegate_flow::SendCredit;
+use tidegate_flow::limits::EVENTS_MAX;
+use tidegate_record::{Record, Slot, WriteError};
+use tidegate_wire::{Body, Data, Entry, payload_crc};
+
+use crate::error::EmitError;
+use crate::event::Event;
+use crate::local::{LocalItem, LocalProducer, Parcel};
+use crate::ports::{LinkQueues, OutRef};
+use crate::report::{ChannelCounters, PartitionReport};
+
+pub(crate) enum OutRoute {
+    /// Channel number `channel` of the job, on link `link`.
+    Remote {
+        link: u32,
+        channel: u32,
+    },
+    Local(LocalProducer),
+}
+
+pub(crate) enum Queued {
+    Data { segment: Segment<Sealed>, len: u32, born_ns: u64 },
+    Event(Event),
+}
+
+pub(crate) struct OutChannel {
+    pub route: OutRoute,
+    pub credit: SendCredit,
+    pub queue: VecDeque<Queued>,
+    filling: Option<Segment<Filling>>,
+    filled: u32,
+    born_ns: u64,
+    data_queued: u32,
+    events: usize,
+    /// The channel is in its link's (or the local) ready list.
+    pub listed: bool,
+    /// The consumer closed it: what is written is dropped.
+    pub closed: bool,
+    /// An answer to the consumer's close is due.
+    pub ack_due: bool,
+}
+
+/// What the next item of a channel is, for a train.
+pub(crate) enum Taken {
+    Data {
+        entry: Entry,
+        segment: Segment<Sealed>,
+        len: u32,
+        born_ns: u64,
+    },
+    Control(Entry),
+    /// Nothing can be sent now.
+    Nothing,
+}
+
+pub(crate) struct Partition {
+    pub index: u32,
+    name: String,
+    pub generation: u32,
+    pub channels: Vec<OutChannel>,
+    quota: u32,
+    used: u32,
+    spare: Option<Segment<Filling>>,
+    /// A broadcast partition fills one segment for all channels.
+    broadcast: bool,
+    shared: Option<Segment<Filling>>,
+    shared_filled: u32,
+    shared_born_ns: u64,
+    pub counters: ChannelCounters,
+}
+
+impl Partition {
+    pub fn new(
+        index: u32,
+        name: String,
+        generation: u32,
+        quota: u32,
+        broadcast: bool,
+        routes: Vec<OutRoute>,
+    ) -> Self {
+        let channels = routes
+            .into_iter()
+            .map(|route| {
+                let number = match route {
+                    OutRoute::Remote { channel, .. } => channel,
+                    OutRoute::Local(_) => 0,
+                };
+                OutChannel {
+                    route,
+                    credit: SendCredit::new(number),
+                    queue: VecDeque::with_capacity(quota as usize + EVENTS_MAX),
+                    filling: None,
+                    filled: 0,
+                    born_ns: 0,
+                    data_queued: 0,
+                    events: 0,
+                    listed: false,
+                    closed: false,
+                    ack_due: false,
+                }
+            })
+            .collect();
+        Self {
+            index,
+            name,
+            generation,
+            channels,
+            quota,
+            used: 0,
+            spare: None,
+            broadcast,
+            shared: None,
+            shared_filled: 0,
+            shared_born_ns: 0,
+            counters: ChannelCounters::default(),
+        }
+    }
+
+    pub fn writable(&self) -> bool {
+        self.spare.is_some()
+    }
+
+    /// Acquires the spare if the quota and the shard allow it.
+    pub fn refill(&mut self, shard: &mut Shard) {
+        if self.spare.is_none() && self.used < self.quota {
+            self.spare = shard.acquire(Holder::new(HolderKind::Filling, self.index));
+            self.used += u32::from(self.spare.is_some());
+        }
+    }
+
+    /// One reference to a sent segment came back from the link or from the consumer's slot.
+    pub fn returned(&mut self, segment: Segment<Sealed>, shard: &mut Shard) {
+        let arena = shard.arena().clone();
+        match arena.reopen(segment) {
+            Ok(last) => {
+                if self.spare.is_none() {
+                    arena.set_holder(&last, Holder::new(HolderKind::Filling, self.index));
+                    self.spare = Some(last);
+                } else {
+                    shard.release(last);
+                    self.give_back();
+                }
+            }
+            Err(still_shared) => shard.release(still_shared),
+        }
+    }
+
+    fn give_back(&mut self) {
+        assert!(self.used > 0, "partition \"{}\" gets back more segments than it holds", self.name);
+        self.used -= 1;
+    }
+
+    pub fn event_room(&self) -> bool {
+        self.channels.iter().all(|channel| channel.closed || channel.events < EVENTS_MAX)
+    }
+
+    /// True if nothing waits to be sent and no segment is out.
+    pub fn drained(&self) -> bool {
+        self.shared.is_none()
+            && self
+                .channels
+                .iter()
+                .all(|channel| channel.closed || (channel.queue.is_empty() && channel.filling.is_none()))
+            && self.used == u32::from(self.spare.is_some())
+    }
+
+    /// Something of this channel could leave.
+    fn sendable(&self, channel: &OutChannel) -> bool {
+        !channel.queue.is_empty() || channel.filling.is_some() || (self.broadcast && self.shared.is_some())
+    }
+
+    /// Seals what is being filled for `channel` behind its queue.
+    fn seal(&mut self, channel: usize, arena: &Arena) {
+        let out = &mut self.channels[channel];
+        if let Some(segment) = out.filling.take() {
+            let (len, born_ns) = (out.filled, out.born_ns);
+            arena.set_holder(&segment, Holder::new(HolderKind::Queued, self.index));
+            out.queue.push_back(Queued::Data { segment: arena.seal(segment, len), len, born_ns });
+            out.data_queued += 1;
+            out.filled = 0;
+            self.counters.segments += 1;
+            self.counters.bytes += u64::from(len);
+        }
+    }
+
+    /// Seals the shared segment behind the queue of each channel: one payload, one reference per channel.
+    fn seal_shared(&mut self, shard: &mut Shard) {
+        let Some(segment) = self.shared.take() else { return };
+        let arena = shard.arena().clone();
+        arena.set_holder(&segment, Holder::new(HolderKind::Queued, self.index));
+        let (len, born_ns) = (self.shared_filled, self.shared_born_ns);
+        self.shared_filled = 0;
+        let sealed = arena.seal(segment, len);
+        for out in self.channels.iter_mut().filter(|channel| !channel.closed) {
+            out.queue.push_back(Queued::Data { segment: arena.share(&sealed), len, born_ns });
+            out.data_queued += 1;
+        }
+        self.counters.segments += 1;
+        self.counters.bytes += u64::from(len);
+        // The reference we sealed with; if every channel is closed it is the last one.
+        self.returned(sealed, shard);
+    }
+
+    /// The next entry of a remote channel for a train with room for payloads.
+    pub fn take(&mut self, channel: usize, payload_room: bool, shard: &mut Shard) -> Taken {
+        let arena = shard.arena().clone();
+        let generation = self.generation;
+        let OutRoute::Remote { channel: number, .. } = self.channels[channel].route else {
+            unreachable!("invariant: only remote channels are in a link's list")
+        };
+        if std::mem::take(&mut self.channels[channel].ack_due) {
+            let sequence = self.channels[channel].credit.next_sequence();
+            return Taken::Control(Entry::sequenced(number, generation, sequence, Body::CloseAck));
+        }
+        if self.channels[channel].closed {
+            return Taken::Nothing;
+        }
+        if self.channels[channel].queue.is_empty() && self.channels[channel].credit.can_send() && payload_room
+        {
+            // Seal on take: appends went on until now, so load makes its own batches.
+            if self.broadcast { self.seal_shared(shard) } else { self.seal(channel, &arena) }
+        }
+        let unsealed = u32::from(self.channels[channel].filling.is_some() || self.shared.is_some());
+        let out = &mut self.channels[channel];
+        match out.queue.front() {
+            // Between a barrier and its resume the consumer reads nothing of this channel: events wait here, counted.
+            Some(Queued::Event(_)) if out.credit.blocked_by().is_some() => Taken::Nothing,
+            Some(Queued::Event(_)) => self.take_event(channel, number),
+            Some(Queued::Data { .. }) if out.credit.can_send() => {
+                if !payload_room {
+                    return Taken::Nothing;
+                }
+                let Some(Queued::Data { segment, len, born_ns }) = out.queue.pop_front() else {
+                    unreachable!("invariant: the front was data")
+                };
+                out.data_queued -= 1;
+                let backlog = (out.data_queued + unsealed).min(u32::from(u16::MAX)) as u16;
+                let sequence = out.credit.take(backlog);
+                let crc = payload_crc(arena.bytes(&segment));
+                let entry = Entry::data(number, generation, sequence, backlog, Data::whole(len, crc));
+                Taken::Data { entry, segment, len, born_ns }
+            }
+            _ => {
+                let queued = (out.data_queued + unsealed).min(u32::from(u16::MAX)) as u16;
+                match out.credit.backlog_to_state(queued) {
+                    Some(backlog) => {
+                        out.credit.backlog_stated(backlog);
+                        Taken::Control(Entry::backlog(number, generation, backlog))
+                    }
+                    None => Taken::Nothing,
+                }
+            }
+        }
+    }
+
+    fn take_event(&mut self, channel: usize, number: u32) -> Taken {
+        let out = &mut self.channels[channel];
+        let Some(Queued::Event(event)) = out.queue.pop_front() else {
+            unreachable!("invariant: the front was an event")
+        };
+        out.events -= 1;
+        let sequence = out.credit.next_sequence();
+        let body = match event {
+            Event::Barrier { checkpoint } => {
+                out.credit.barrier_sent(checkpoint);
+                Body::Barrier { checkpoint }
+            }
+            Event::AbortMarker { checkpoint } => Body::AbortMarker { checkpoint },
+            Event::EndOfData => Body::EndOfData,
+            Event::EndOfPartition => Body::EndOfPartition,
+        };
+        Taken::Control(Entry::sequenced(number, self.generation, sequence, body))
+    }
+
+    /// True if a visit of [`take`](Self::take) could find something.
+    pub fn has_more(&self, channel: usize) -> bool {
+        let out = &self.channels[channel];
+        if out.ack_due {
+            return true;
+        }
+        if out.closed {
+            return false;
+        }
+        match out.queue.front() {
+            Some(Queued::Event(_)) => out.credit.blocked_by().is_none(),
+            _ if !self.sendable(out) => false,
+            _ => out.credit.can_send() || out.credit.backlog_to_state(1).is_some(),
+        }
+    }
+
+    /// Moves what a local channel has to its consumer. Returns segments handed over.
+    pub fn hand_over(&mut self, channel: usize, shard: &mut Shard) -> u64 {
+        let arena = shard.arena().clone();
+        let OutRoute::Local(local) = &self.channels[channel].route else { return 0 };
+        if local.closed() {
+            self.close_channel(channel, shard);
+            return 0;
+        }
+        // A half-filled segment goes when the consumer has nothing else to do.
+        if self.channels[channel].queue.is_empty() && local.is_empty() {
+            if self.broadcast { self.seal_shared(shard) } else { self.seal(channel, &arena) }
+        }
+        let out = &mut self.channels[channel];
+        let OutRoute::Local(local) = &mut out.route else { return 0 };
+        let mut handed = 0;
+        while local.has_room(matches!(out.queue.front(), Some(Queued::Data { .. }))) {
+            let item = match out.queue.pop_front() {
+                Some(Queued::Data { segment, born_ns, .. }) => {
+                    out.data_queued -= 1;
+                    handed += 1;
+                    LocalItem::Data(Parcel::new(arena.clone(), segment, born_ns))
+                }
+                Some(Queued::Event(event)) => {
+                    out.events -= 1;
+                    LocalItem::Event(event)
+                }
+                None => break,
+            };
+            if local.push(item).is_err() {
+                break;
+            }
+        }
+        local.ring();
+        handed
+    }
+
+    /// True if a local channel still has something for its consumer.
+    pub fn waits_locally(&self, channel: usize) -> bool {
+        let out = &self.channels[channel];
+        !out.closed && self.sendable(out)
+    }
+
+    /// Takes back what the local consumer has released.
+    pub fn collect_returns(&mut self, channel: usize, shard: &mut Shard) -> bool {
+        let mut any = false;
+        loop {
+            let OutRoute::Local(local) = &mut self.channels[channel].route else { return any };
+            let Some(returned) = local.take_return() else { return any };
+            any = true;
+            let segment = returned.open();
+            // References move only through this thread, so the count can't change between the look and the release.
+            let last = shard.arena().references(&segment) == 1;
+            shard.release(segment);
+            if last {
+                self.give_back();
+            }
+        }
+    }
+
+    /// The consumer closed the channel: what is queued for it is dropped.
+    pub fn close_channel(&mut self, channel: usize, shard: &mut Shard) {
+        let out = &mut self.channels[channel];
+        if out.closed {
+            return;
+        }
+        out.closed = true;
+        out.events = 0;
+        out.data_queued = 0;
+        let filling = out.filling.take();
+        let queue = std::mem::take(&mut out.queue);
+        if let Some(segment) = filling {
+            shard.release(segment);
+            self.give_back();
+        }
+        for item in queue {
+            if let Queued::Data { segment, .. } = item {
+                self.returned(segment, shard);
+            }
+        }
+    }
+
+    /// Gives every segment back; those in flight come back through the ring.
+    pub fn dismantle(mut self, shard: &mut Shard) {
+        for channel in 0..self.channels.len() {
+            self.close_channel(channel, shard);
+        }
+        for segment in [self.spare.take(), self.shared.take()].into_iter().flatten() {
+            shard.release(segment);
+        }
+    }
+
+    pub fn report(&self) -> PartitionReport {
+        let open = || self.channels.iter().filter(|channel| !channel.closed);
+        let remote = |channel: &&OutChannel| matches!(channel.route, OutRoute::Remote { .. });
+        PartitionReport {
+            name: self.name.clone(),
+            quota: self.quota,
+            used: self.used,
+            channels_without_credit: open()
+                .filter(remote)
+                .filter(|channel| self.sendable(channel) && !channel.credit.can_send())
+                .count() as u32,
+            channels_blocked: open().filter(|channel| channel.credit.blocked_by().is_some()).count() as u32,
+            channels: self.channels.len() as u32,
+            counters: self.counters,
+        }
+    }
+}
+
+/// A partition, open for writing.
+pub struct Output<'a> {
+    pub(crate) partition: &'a mut Partition,
+    pub(crate) shard: &'a mut Shard,
+    pub(crate) arena: &'a Arena,
+    pub(crate) links: &'a mut [LinkQueues],
+    pub(crate) local: &'a mut VecDeque<OutRef>,
+    pub(crate) now_ns: u64,
+}
+
+impl Output<'_> {
+    /// True if any one record that fits a segment can be written to any channel (R4).
+    #[inline]
+    pub fn writable(&self) -> bool {
+        self.partition.writable()
+    }
+
+    /// Channels to choose from.
+    #[inline]
+    pub fn channels(&self) -> u32 {
+        self.partition.channels.len() as u32
+    }
+
+    /// Writes a record to a channel.
+    ///
+    /// # Errors
+    /// [`EmitError::TooLarge`] if it does not fit an empty segment; nothing was written.
+    ///
+    /// # Panics
+    /// If [`writable`](Self::writable) was false, or `channel` is out of range.
+    #[inline]
+    pub fn write<T: Record>(&mut self, channel: u32, record: &T) -> Result<(), EmitError> {
+        self.write_with(channel, |slot| record.write(slot))
+    }
+
+    /// As [`write`](Self::write), for a record in parts. `write` is called again with an empty segment if the first did
+    /// not have room.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    #[inline]
+    pub fn write_with(
+        &mut self,
+        channel: u32,
+        mut write: impl FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
+    ) -> Result<(), EmitError> {
+        let out = &mut self.partition.channels[channel as usize];
+        if let Some(segment) = &mut out.filling {
+            let mut slot = Slot::new(self.arena.bytes_mut(segment), out.filled);
+            match write(&mut slot) {
+                Ok(()) => {
+                    out.filled = slot.len();
+                    return Ok(());
+                }
+                Err(WriteError::Full { .. }) => {}
+                Err(error) => return Err(EmitError::Record(error.to_string())),
+            }
+        }
+        self.write_to_spare(channel, &mut write)
+    }
+
+    #[cold]
+    fn write_to_spare(
+        &mut self,
+        channel: u32,
+        write: &mut dyn FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
+    ) -> Result<(), EmitError> {
+        if self.partition.channels[channel as usize].closed {
+            return Ok(());
+        }
+        let mut segment = self.partition.spare.take().expect("invariant: write only while writable");
+        let mut slot = Slot::new(self.arena.bytes_mut(&mut segment), 0);
+        let written = write(&mut slot);
+        let filled = slot.len();
+        if let Err(error) = written {
+            self.partition.spare = Some(segment);
+            return Err(self.emit_error(error));
+        }
+        self.partition.seal(channel as usize, self.arena);
+        let out = &mut self.partition.channels[channel as usize];
+        (out.filling, out.filled, out.born_ns) = (Some(segment), filled, self.now_ns);
+        self.partition.refill(self.shard);
+        self.list(channel);
+        Ok(())
+    }
+
+    /// Writes a record to every channel: one payload, shared.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Panics
+    /// If the partition was not planned as a broadcast, or is not writable.
+    pub fn broadcast<T: Record>(&mut self, record: &T) -> Result<(), EmitError> {
+        self.broadcast_with(|slot| record.write(slot))
+    }
+
+    /// As [`broadcast`](Self::broadcast), for a record in parts.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn broadcast_with(
+        &mut self,
+        mut write: impl FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
+    ) -> Result<(), EmitError> {
+        assert!(self.partition.broadcast, "partition \"{}\" is no broadcast", self.partition.name);
+        if let Some(segment) = &mut self.partition.shared {
+            let mut slot = Slot::new(self.arena.bytes_mut(segment), self.partition.shared_filled);
+            match write(&mut slot) {
+                Ok(()) => {
+                    self.partition.shared_filled = slot.len();
+                    return Ok(());
+                }
+                Err(WriteError::Full { .. }) => {}
+                Err(error) => return Err(EmitError::Record(error.to_string())),
+            }
+        }
+        let mut segment = self.partition.spare.take().expect("invariant: broadcast only while writable");
+        let mut slot = Slot::new(self.arena.bytes_mut(&mut segment), 0);
+        let written = write(&mut slot);
+        let filled = slot.len();
+        if let Err(error) = written {
+            self.partition.spare = Some(segment);
+            return Err(self.emit_error(error));
+        }
+        self.partition.seal_shared(self.shard);
+        self.partition.shared = Some(segment);
+        self.partition.shared_filled = filled;
+        self.partition.shared_born_ns = self.now_ns;
+        self.partition.refill(self.shard);
+        for channel in 0..self.channels() {
+            self.list(channel);
+        }
+        Ok(())
+    }
+
+    /// True if every channel can take one more event.
+    pub fn event_room(&self) -> bool {
+        self.partition.event_room()
+    }
+
+    /// Sends an event to every channel, behind what was written.
+    ///
+    /// # Panics
+    /// If [`event_room`](Self::event_room) is false: a task that makes events without looking is a bug.
+    pub fn event(&mut self, event: Event) {
+        assert!(self.event_room(), "partition \"{}\" has no room for an event", self.partition.name);
+        if self.partition.broadcast {
+            self.partition.seal_shared(self.shard);
+        }
+        for channel in 0..self.channels() {
+            if self.partition.channels[channel as usize].closed {
+                continue;
+            }
+            self.partition.seal(channel as usize, self.arena);
+            let out = &mut self.partition.channels[channel as usize];
+            out.queue.push_back(Queued::Event(event));
+            out.events += 1;
+            self.list(channel);
+        }
+    }
+
+    /// True if all data and events were handed on, and every segment is back.
+    pub fn drained(&self) -> bool {
+        self.partition.drained()
+    }
+
+    fn emit_error(&self, error: WriteError) -> EmitError {
+        match error {
+            WriteError::Full { needed, .. } => EmitError::TooLarge {
+                size: u64::from(needed),
+                limit: self.arena.segment_size() as u32,
+                partition: self.partition.name.clone(),
+            },
+            other => EmitError::Record(other.to_string()),
+        }
+    }
+
+    fn list(&mut self, channel: u32) {
+        list(self.partition, channel, self.links, self.local);
+    }
+}
+
+/// Puts a channel into its ready list, once.
+pub(crate) fn list(
+    partition: &mut Partition,
+    channel: u32,
+    links: &mut [LinkQueues],
+    local: &mut VecDeque<OutRef>,
+) {
+    let entry = OutRef { partition: partition.index, channel };
+    let out = &mut partition.channels[channel as usize];
+    if std::mem::replace(&mut out.listed, true) {
+        return;
+    }
+    match out.route {
+        OutRoute::Remote { link, .. } => links[link as usize].out.push_back(entry),
+        OutRoute::Local(_) => local.push_back(entry),
+    }
+}

@@ -1,0 +1,143 @@
+//! Slots on threads of this process, connected over loopback as if each were a TaskManager of its own.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
+use tidegate_exchange::{
+    AttemptPlan, ChannelPlan, Endpoint, Exchange, ExchangeConfig, GatePlan, LocalHub, PartitionPlan,
+    Prepared, SlotId, TaskIds, TaskPorts,
+};
+use tidegate_ring::{SendMode, UringConfig, UringRing};
+
+pub const JOB: u128 = 7;
+pub const CLUSTER: u128 = 11;
+/// No test takes this long unless something hangs.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+pub type Slot = Exchange<UringRing>;
+
+pub fn slot_id(taskmanager: u64) -> SlotId {
+    SlotId { taskmanager, slot: 0 }
+}
+
+pub fn send_mode() -> SendMode {
+    match std::env::var("TIDEGATE_TEST_SEND").as_deref() {
+        Ok("fixed") => SendMode::Fixed,
+        Ok("plain") => SendMode::Plain,
+        Ok("zc") => SendMode::Zc,
+        _ => SendMode::Auto,
+    }
+}
+
+/// A process of one slot: its endpoint, and how to make its exchange on the thread that will run it.
+pub struct Process {
+    pub me: SlotId,
+    pub endpoint: Endpoint,
+    pub segments: u32,
+    pub segment_size: u32,
+    pub mode: SendMode,
+    /// Slots that must all be registered before any of them dials.
+    together: Option<Arc<Barrier>>,
+}
+
+/// Two processes whose slots wait for each other, each run on a thread of its own.
+pub fn pair(segments: u32) -> (Process, Process) {
+    let (mut a, mut b) = (Process::new(1, segments), Process::new(2, segments));
+    let together = Arc::new(Barrier::new(2));
+    (a.together, b.together) = (Some(together.clone()), Some(together));
+    (a, b)
+}
+
+impl Process {
+    pub fn new(taskmanager: u64, segments: u32) -> Self {
+        let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into(), Default::default()).expect("loopback");
+        Self {
+            me: slot_id(taskmanager),
+            endpoint,
+            segments,
+            segment_size: 32 << 10,
+            mode: send_mode(),
+            together: None,
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint.address()
+    }
+
+    pub fn slot(&self) -> Slot {
+        let (arena, mut shards) = Arena::map(&ArenaConfig {
+            segment_size: SegmentSize::new(self.segment_size).expect("a power of two"),
+            shards: vec![self.segments],
+            huge_pages: HugePages::Never,
+        })
+        .expect("a small arena");
+        let ring = UringRing::new(&arena, 0, &UringConfig { send: self.mode, ..UringConfig::default() })
+            .expect("io_uring");
+        let config = ExchangeConfig { me: self.me, cluster: CLUSTER };
+        let slot = Exchange::new(ring, shards.remove(0), LocalHub::new(), self.endpoint.connector(), config);
+        self.endpoint.register(self.me, slot.mailbox());
+        if let Some(together) = &self.together {
+            together.wait();
+        }
+        slot
+    }
+}
+
+pub fn channel(channel: u32, peer: SlotId) -> ChannelPlan {
+    ChannelPlan { channel, peer, input: 0, schema: 42 }
+}
+
+pub fn producer(task: u32, broadcast: bool, channels: Vec<ChannelPlan>) -> TaskPorts {
+    let name = format!("edge of {task}");
+    TaskPorts { task, gate: None, partitions: vec![PartitionPlan { name, broadcast, channels }] }
+}
+
+pub fn consumer(task: u32, channels: Vec<ChannelPlan>) -> TaskPorts {
+    TaskPorts { task, gate: Some(GatePlan { name: format!("gate of {task}"), channels }), partitions: vec![] }
+}
+
+pub fn plan(tasks: Vec<TaskPorts>, peers: &[(SlotId, SocketAddr)]) -> AttemptPlan {
+    let peers: BTreeMap<_, _> = peers.iter().map(|(slot, address)| (slot.taskmanager, *address)).collect();
+    AttemptPlan { job: JOB, epoch: 1, attempt: 1, tasks, peers }
+}
+
+/// Turns the slot until `step` says it is done; `step` says whether it moved and whether it is done.
+pub fn run(slot: &mut Slot, mut step: impl FnMut(&mut Slot) -> (bool, bool)) {
+    let start = Instant::now();
+    loop {
+        let busy = slot.turn();
+        let (moved, done) = step(slot);
+        if done {
+            return;
+        }
+        if let Some(fault) = slot.take_fault() {
+            panic!("unexpected fault: {fault}");
+        }
+        if !busy && !moved {
+            slot.wait(Some(Duration::from_secs(1)));
+        }
+        assert!(start.elapsed() < DEADLINE, "hangs: {:#?}", slot.ports.counters());
+    }
+}
+
+pub fn prepare(slot: &mut Slot, plan: &AttemptPlan) -> Vec<TaskIds> {
+    let ids = slot.prepare(plan).expect("the plan fits");
+    run(slot, |slot| match slot.prepared(JOB, plan.attempt) {
+        Prepared::Ready => (true, true),
+        Prepared::Pending => (false, false),
+        Prepared::Failed => panic!("{}", slot.take_fault().expect("a fault says why")),
+    });
+    ids
+}
+
+/// Ends gracefully and checks that every segment is back.
+pub fn retire(slot: &mut Slot) {
+    slot.retire(JOB, 1);
+    run(slot, |slot| (false, slot.closed(JOB, 1)));
+    assert_eq!(slot.ports.segments_free(), slot.ports.segments(), "every segment is free at the end");
+}

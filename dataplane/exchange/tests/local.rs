@@ -1,0 +1,147 @@
+//! Channels inside a process: within a slot and between two slots, by handle.
+
+mod common;
+
+use std::thread;
+
+use common::*;
+use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
+use tidegate_exchange::{Endpoint, Event, Exchange, ExchangeConfig, GateItem, LocalHub, SlotId, TaskIds};
+use tidegate_record::Record;
+use tidegate_ring::{UringConfig, UringRing};
+
+const ME: u64 = 1;
+
+fn slots(segments: u32) -> (Endpoint, Arena, Vec<tidegate_arena::Shard>, LocalHub) {
+    let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into(), Default::default()).expect("loopback");
+    let (arena, shards) = Arena::map(&ArenaConfig {
+        segment_size: SegmentSize::DEFAULT,
+        shards: vec![segments; 2],
+        huge_pages: HugePages::Never,
+    })
+    .expect("a small arena");
+    (endpoint, arena, shards, LocalHub::new())
+}
+
+fn exchange(endpoint: &Endpoint, shard: tidegate_arena::Shard, hub: &LocalHub) -> Slot {
+    let ring = UringRing::new(shard.arena(), shard.index(), &UringConfig::default()).expect("io_uring");
+    let config =
+        ExchangeConfig { me: SlotId { taskmanager: ME, slot: shard.index() as u32 }, cluster: CLUSTER };
+    Exchange::new(ring, shard, hub.clone(), endpoint.connector(), config)
+}
+
+/// Writes up to `count` numbers round robin, then ends; returns (moved, done).
+fn produce(slot: &mut Slot, ids: &TaskIds, next: &mut u64, ended: &mut bool, count: u64) -> (bool, bool) {
+    let mut output = slot.ports.output(ids.partitions[0]);
+    let before = *next;
+    while *next < count && output.writable() {
+        if *next == count / 2 && output.event_room() && *next != 0 {
+            output.event(Event::Barrier { checkpoint: 1 });
+        }
+        let channel = (*next % u64::from(output.channels())) as u32;
+        output.write(channel, &*next).expect("a number fits");
+        *next += 1;
+    }
+    if *next == count && !*ended && output.event_room() {
+        output.event(Event::EndOfPartition);
+        *ended = true;
+    }
+    (*next > before, *ended && output.drained())
+}
+
+fn consume(slot: &mut Slot, ids: &TaskIds, seen: &mut Vec<u64>, ended: &mut bool, aligned: &mut u32) -> bool {
+    let arena = slot.ports.arena().clone();
+    let mut input = slot.ports.input(ids.gate.expect("a gate"));
+    let mut moved = false;
+    while let Some(item) = input.poll() {
+        moved = true;
+        match item {
+            GateItem::Data(buffer) => {
+                let mut position = 0;
+                while let Some(number) = u64::read(buffer.bytes(&arena), &mut position).expect("valid") {
+                    seen.push(*number);
+                }
+                input.release(buffer);
+            }
+            GateItem::Aligned { checkpoint } => {
+                *aligned += 1;
+                input.resume(checkpoint);
+            }
+            GateItem::EndOfPartition => *ended = true,
+            _ => {}
+        }
+    }
+    moved
+}
+
+#[test]
+fn within_a_slot() {
+    let (endpoint, arena, mut shards, hub) = slots(8);
+    let mut slot = exchange(&endpoint, shards.remove(0), &hub);
+    let me = slot_id(ME);
+    let tasks = vec![producer(0, false, vec![channel(0, me)]), consumer(1, vec![channel(0, me)])];
+    let ids = prepare(&mut slot, &plan(tasks, &[]));
+    let (mut next, mut sent, mut seen, mut ended, mut aligned) = (0, false, Vec::new(), false, 0);
+    run(&mut slot, |slot| {
+        let (wrote, drained) = produce(slot, &ids[0], &mut next, &mut sent, 100_000);
+        let read = consume(slot, &ids[1], &mut seen, &mut ended, &mut aligned);
+        (wrote || read, drained && ended)
+    });
+    assert_eq!(seen, (0..100_000).collect::<Vec<_>>());
+    assert_eq!(aligned, 1);
+    assert_eq!(slot.ports.counters().payload_bytes_copied, 0);
+    retire(&mut slot);
+    assert!(arena.ledger().totals().free() == arena.segments());
+}
+
+#[test]
+fn between_two_slots_of_a_process() {
+    let (endpoint, arena, mut shards, hub) = slots(8);
+    let other = SlotId { taskmanager: ME, slot: 1 };
+    let plan_a = plan(vec![producer(0, false, vec![channel(0, other), channel(1, other)])], &[]);
+    let plan_b = plan(vec![consumer(0, vec![channel(0, slot_id(ME)), channel(1, slot_id(ME))])], &[]);
+    let (first, second) = (shards.remove(0), shards.remove(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut slot = exchange(&endpoint, first, &hub);
+            let ids = prepare(&mut slot, &plan_a);
+            let (mut next, mut ended) = (0, false);
+            run(&mut slot, |slot| produce(slot, &ids[0], &mut next, &mut ended, 200_000));
+            retire(&mut slot);
+        });
+        let mut slot = exchange(&endpoint, second, &hub);
+        let ids = prepare(&mut slot, &plan_b);
+        let (mut seen, mut ended, mut aligned) = (Vec::new(), false, 0);
+        run(&mut slot, |slot| (consume(slot, &ids[0], &mut seen, &mut ended, &mut aligned), ended));
+        seen.sort_unstable();
+        assert_eq!(seen, (0..200_000).collect::<Vec<_>>());
+        assert_eq!(aligned, 1);
+        retire(&mut slot);
+    });
+    assert_eq!(arena.ledger().totals().free(), arena.segments());
+}
+
+#[test]
+fn a_cancelled_consumer_leaves_nothing_behind() {
+    let (endpoint, arena, mut shards, hub) = slots(8);
+    let mut slot = exchange(&endpoint, shards.remove(0), &hub);
+    let me = slot_id(ME);
+    let tasks = vec![producer(0, false, vec![channel(0, me)]), consumer(1, vec![channel(0, me)])];
+    let ids = prepare(&mut slot, &plan(tasks, &[]));
+    let mut moved = true;
+    while std::mem::take(&mut moved) {
+        slot.turn();
+        let mut output = slot.ports.output(ids[0].partitions[0]);
+        while output.writable() {
+            output.write(0, &1_u64).expect("fits");
+            moved = true;
+        }
+    }
+    let held = slot.ports.input(ids[1].gate.expect("a gate")).poll();
+    assert!(matches!(held, Some(GateItem::Data(_))));
+    slot.cancel(JOB, 1);
+    drop(held);
+    run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
+    assert_eq!(slot.ports.segments_free(), slot.ports.segments());
+    assert_eq!(arena.ledger().totals().free(), arena.segments());
+}
