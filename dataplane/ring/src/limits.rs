@@ -1,0 +1,64 @@
+//! Every bound of this crate, with its reason, and how the bounds relate.
+//!
+//! Nothing here changes at run time. Reaching a bound is an error value when the ring is made or a connection attached,
+//! a cheaper send mode while it runs, and never an allocation.
+
+use std::time::Duration;
+
+/// Most pieces of one gather or scatter: 16 payloads, the manifest in front, and room for staging behind.
+pub const PARTS_MAX: usize = 20;
+/// Most connections of one ring: what the completion queue of the kernel can hold at [`CQES_PER_CONNECTION`] each.
+pub const CONNECTIONS_MAX: u32 = 4096;
+/// Connections of one ring unless configured. Slots × peers of a middling cluster; costs about 100 KiB of locked memory.
+pub const CONNECTIONS_DEFAULT: u32 = 256;
+/// Most zero-copy sends of one connection that wait for their notification, the one in flight included. Four trains of
+/// 512 KiB are the bandwidth-delay product of 100 Gb/s at 160 µs; beyond, sends are copied instead of waiting.
+pub const NOTIFICATIONS_MAX: usize = 4;
+/// Sends of one connection whose parts the driver may hold: those waiting for notifications, and the current one.
+pub const SEND_SLOTS: usize = NOTIFICATIONS_MAX + 1;
+/// Most completion queue entries one connection can be owed at once.
+pub const CQES_PER_CONNECTION: u32 = 1 /* send */ + NOTIFICATIONS_MAX as u32 + 1 /* receive */ + 1 /* cancel */;
+/// Completion queue entries owed besides connections: the doorbell's read, and its cancellation at the end.
+pub const CQES_FIXED: u32 = 2;
+/// Smallest submission queue: a page of entries is allocated anyway.
+pub const SQ_ENTRIES_MIN: u32 = 64;
+/// Largest submission queue. A full one is handed to the kernel at once, so this only bounds the batch.
+pub const SQ_ENTRIES_MAX: u32 = 1024;
+/// The kernel's own bound on a completion queue.
+pub const CQ_ENTRIES_KERNEL_MAX: u32 = 65_536;
+/// The kernel's own bound on one registered buffer; one byte more is refused with EFAULT.
+pub const REGISTERED_BYTES_MAX: usize = 1 << 30;
+/// Smallest mean payload for which `auto` tries zero copy: below, the second completion costs more than the copy.
+pub const ZERO_COPY_PAYLOAD_MIN: u64 = 16 << 10;
+/// Usage reports over which zero copy is judged, first when probing and then again and again.
+pub const ZERO_COPY_WINDOW: u32 = 16;
+/// Zero copy is kept while fewer than this share of a window's sends were copied by the kernel after all.
+pub const ZERO_COPY_COPIED_PERCENT: u32 = 10;
+/// Times in a row that one send or receive may end without progress (interrupted) before it is reported as a fault.
+pub const RETRIES_MAX: u8 = 16;
+/// How long dropping a ring waits for the kernel to return everything before the arena is leaked instead. Cancelling
+/// takes microseconds; this is for a kernel that does not answer.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest single wait. A time in seconds that does not fit the kernel's signed number would be refused.
+pub const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Connections that may wait in a listening socket's queue.
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+const _: () = assert!(PARTS_MAX <= 1024, "the kernel takes at most 1024 pieces per operation");
+const _: () = assert!(PARTS_MAX * (1 << 20) < i32::MAX as usize, "the bytes of one operation fit its result");
+const _: () = assert!(SEND_SLOTS <= 16, "a slot number fits its four bits of the token");
+const _: () = assert!(CONNECTIONS_MAX <= 1 << 24, "a connection's index fits its 24 bits of the token");
+const _: () = assert!(CONNECTIONS_DEFAULT <= CONNECTIONS_MAX);
+const _: () = assert!(
+    CONNECTIONS_MAX * CQES_PER_CONNECTION + CQES_FIXED <= CQ_ENTRIES_KERNEL_MAX,
+    "whatever is owed fits the completion queue, so it never overflows"
+);
+const _: () = assert!(SQ_ENTRIES_MIN <= SQ_ENTRIES_MAX && SQ_ENTRIES_MAX.is_power_of_two());
+const _: () =
+    assert!(ZERO_COPY_WINDOW * ZERO_COPY_COPIED_PERCENT >= 100, "one copied send does not condemn a path");
+const _: () = assert!(RETRIES_MAX > 0);
+
+/// Completion queue entries that a ring for `connections` needs. At most [`CQ_ENTRIES_KERNEL_MAX`] for valid input.
+pub const fn completions_bound(connections: u32) -> u32 {
+    connections * CQES_PER_CONNECTION + CQES_FIXED
+}

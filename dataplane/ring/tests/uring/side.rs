@@ -1,0 +1,193 @@
+//! One end of a connection with its arena, and the byte pattern that streams are made of.
+//!
+//! A [`Side`] owns arena, shard and ring. `Side::end` checks that no segment was lost.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
+
+use tidegate_arena::{Arena, ArenaConfig, Granted, Holder, HolderKind, HugePages, SegmentSize, Shard};
+use tidegate_ring::{
+    Completion, ReceivePart, ReceiveParts, Registration, Ring, SendMode, SendPart, SendParts, UringConfig,
+    UringRing,
+};
+
+pub const SEGMENT: u32 = 16 << 10;
+pub const HOLDER: Holder = Holder { kind: HolderKind::Other, id: 0 };
+/// Far longer than anything here takes; only a lost completion reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Returns from the test, with the reason printed, if io_uring is forbidden here.
+#[macro_export]
+macro_rules! need_io_uring {
+    () => {
+        if let Err(obstacle) = tidegate_ring::probe().io_uring {
+            println!("skipped: {obstacle}");
+            return;
+        }
+    };
+}
+
+/// The byte at a position of a stream: a wrong offset, order or length shows.
+pub fn pattern(position: u64) -> u8 {
+    (position ^ (position >> 7) ^ (position >> 15)).wrapping_mul(167) as u8
+}
+
+pub fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dialled = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let accepted = listener.accept().unwrap().0;
+    dialled.set_nodelay(true).unwrap();
+    accepted.set_nodelay(true).unwrap();
+    (dialled, accepted)
+}
+
+pub struct Side {
+    pub arena: Arena,
+    pub shards: Vec<Shard>,
+    /// First, so that it is dropped by hand before the ledger is looked at.
+    pub ring: Option<UringRing>,
+    /// Bytes of the pattern handed to `parts` and checked by `verify`.
+    pub written: u64,
+    pub read: u64,
+}
+
+impl Side {
+    pub fn new(send: SendMode, registration: Registration) -> Self {
+        // Half a MiB: unprivileged users may lock eight for everything that runs at once.
+        Self::with(32, &UringConfig { send, registration, connections_max: 4 })
+    }
+
+    pub fn with(segments: u32, config: &UringConfig) -> Self {
+        let segment_size = SegmentSize::new(SEGMENT).unwrap();
+        // A second shard, which the ring does not register.
+        let arena = ArenaConfig { segment_size, shards: vec![segments, 4], huge_pages: HugePages::Never };
+        let (arena, shards) = Arena::map(&arena).unwrap();
+        let ring = Some(UringRing::new(&arena, 0, config).unwrap());
+        Self { arena, shards, ring, written: 0, read: 0 }
+    }
+
+    pub fn ring(&mut self) -> &mut UringRing {
+        self.ring.as_mut().unwrap()
+    }
+
+    /// Parts with the next bytes of the pattern, from shard 0: `(offset in the segment, length)` each.
+    pub fn parts(&mut self, pieces: &[(u32, u32)]) -> SendParts {
+        self.parts_of(0, pieces).expect("the shard has segments left")
+    }
+
+    /// The same from any shard; nothing is used up if it has too few segments.
+    pub fn parts_of(&mut self, shard: usize, pieces: &[(u32, u32)]) -> Option<SendParts> {
+        if (self.shards[shard].free() as usize) < pieces.len() {
+            return None;
+        }
+        let mut part = |&(offset, len): &(u32, u32)| {
+            let mut segment = self.shards[shard].acquire(HOLDER).unwrap();
+            for byte in &mut self.arena.bytes_mut(&mut segment)[offset as usize..(offset + len) as usize] {
+                *byte = pattern(self.written);
+                self.written += 1;
+            }
+            let segment = self.arena.launch(self.arena.seal(segment, offset + len));
+            SendPart { segment, offset, len }
+        };
+        Some(pieces.iter().map(&mut part).collect())
+    }
+
+    pub fn room(&mut self, pieces: &[(u32, u32)]) -> ReceiveParts {
+        let mut part = |&(offset, len): &(u32, u32)| {
+            let segment = self.shards[0].acquire_granted(HOLDER).expect("the shard has segments left");
+            ReceivePart { segment: self.arena.post(segment), offset, len }
+        };
+        pieces.iter().map(&mut part).collect()
+    }
+
+    /// The bytes of a receive, in order; the segments are released.
+    pub fn take(&mut self, parts: ReceiveParts, mut received: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in parts {
+            let len = received.min(part.len);
+            received -= len;
+            let segment = self.arena.received(self.arena.unpost::<Granted>(part.segment), part.offset + len);
+            bytes.extend_from_slice(&self.arena.bytes(&segment)[part.offset as usize..]);
+            self.shards[0].release(segment);
+        }
+        assert_eq!(received, 0, "more was received than there was room");
+        bytes
+    }
+
+    /// Takes the bytes of a receive and checks that they continue the pattern.
+    pub fn verify(&mut self, parts: ReceiveParts, received: u32) {
+        for byte in self.take(parts, received) {
+            assert_eq!(byte, pattern(self.read), "byte {} of the stream", self.read);
+            self.read += 1;
+        }
+    }
+
+    pub fn release(&mut self, parts: SendParts) {
+        for part in parts {
+            self.arena.release(self.arena.land(part.segment));
+        }
+    }
+
+    /// The next completion, which must come.
+    pub fn next(&mut self) -> Completion {
+        let mut next = None;
+        loop {
+            self.ring().reap(1, &mut |completion| next = Some(completion));
+            if let Some(completion) = next {
+                return completion;
+            }
+            self.wait();
+        }
+    }
+
+    pub fn wait(&mut self) {
+        let start = std::time::Instant::now();
+        self.ring().wait(Some(PATIENCE));
+        assert!(start.elapsed() < PATIENCE, "a completion was lost");
+    }
+
+    /// The next completion is an error-free `Sent` or `Released` or a `Closed`: gives its parts back.
+    pub fn settle(&mut self) -> Completion {
+        let completion = self.next();
+        match completion {
+            Completion::Sent { conn, result, parts } => {
+                self.release(parts);
+                Completion::Sent { conn, result, parts: SendParts::new() }
+            }
+            Completion::Released { conn, parts } => {
+                self.release(parts);
+                Completion::Released { conn, parts: SendParts::new() }
+            }
+            Completion::Received { conn, result, parts } => {
+                let len = result.unwrap_or(0);
+                self.verify(parts, len);
+                Completion::Received { conn, result, parts: ReceiveParts::new() }
+            }
+            closed => closed,
+        }
+    }
+
+    /// Drops the ring; every segment must be free then.
+    pub fn end(mut self) {
+        self.ring = None;
+        self.assert_all_free();
+    }
+
+    pub fn assert_all_free(&self) {
+        let totals = self.arena.ledger().totals();
+        assert_eq!(totals.free(), self.arena.segments(), "every segment is back: {totals:?}");
+    }
+}
+
+pub const MODES: [(SendMode, Registration); 8] = [
+    (SendMode::Fixed, Registration::Required),
+    (SendMode::Fixed, Registration::Never),
+    (SendMode::Plain, Registration::Required),
+    (SendMode::Plain, Registration::Never),
+    (SendMode::Zc, Registration::Required),
+    (SendMode::Zc, Registration::Never),
+    (SendMode::Auto, Registration::Auto),
+    (SendMode::Auto, Registration::Never),
+];
