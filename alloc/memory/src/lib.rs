@@ -1,0 +1,30 @@
+//! Memory that is not the arena: the accounted heap, sizes as users write them, and what the host allows.
+//!
+//! - [`Accounted`] is the global allocator of every Tidegate binary: mimalloc, counted per thread and per [`Label`], so
+//!   that a test can assert that the data path allocates nothing and a TaskManager can report what its slots do.
+//! - [`MemorySize`] parses and prints sizes.
+//! - [`HostLimits`] reads the limits that a memory plan has to fit into.
+//!
+//! # Safety
+//!
+//! Every unsafe block of this crate names the rules it relies on.
+//!
+//! 1. **The allocator adds nothing.** Each call is mimalloc's with the same arguments and the same result; the contract
+//!    of `GlobalAlloc` that callers keep towards us is the one that mimalloc needs. Counting happens beside it, allocates
+//!    nothing, takes no lock, cannot panic (no arithmetic that can fail, no thread-local with a destructor).
+//! 2. **A thread's pointer to its shared block lives no longer than the block.** It is set by `register_thread` and
+//!    cleared when the handle is dropped; the handle owns the block, cannot leave its thread, and if it is forgotten the
+//!    block is forgotten with it.
+//! 3. **Calls into libc get pointers to locals of the type they fill.**
+
+mod account;
+pub mod limits;
+mod limits_probe;
+mod size;
+
+pub use account::{
+    Accounted, ByLabel, Counters, Label, RegisterError, Scope, ThreadCounters, ThreadHandle, measure,
+    register_thread, this_thread, thread_counters,
+};
+pub use limits_probe::{CgroupMemory, CgroupVersion, HostLimits, Limit, cgroup_memory, memlock, nofile};
+pub use size::{MemorySize, SizeError};
