@@ -1,0 +1,155 @@
+//! Errors of running tasks and of building jobs: who is at fault, what was found, what to change.
+//!
+//! Owns no state. A `TaskError` is one pointer wide so that the record path returns it in a register;
+//! its operator is empty only until the runtime fills it in.
+
+use std::fmt;
+
+/// Who caused a task to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A user function returned an error.
+    User,
+    /// A user function panicked.
+    Panic,
+    /// A user function emitted more outputs for one input than it declared.
+    FanOut,
+    /// A user function chose a channel that does not exist, or a record exceeds what a channel carries.
+    Output,
+    /// Input data is not what the job expects (a malformed row, a field out of range).
+    Data,
+    /// A source could not be read.
+    Source,
+    /// A sink could not be written.
+    Sink,
+    /// Snapshot or output files could not be written.
+    Files,
+    /// A snapshot could not be written or read back.
+    State,
+    /// Bytes that arrived on a channel are not records of its type.
+    Exchange,
+    /// The runtime broke a rule of its own: a defect of Tidegate.
+    Runtime,
+}
+
+impl Fault {
+    /// The sentence opening that names the party at fault.
+    pub fn party(self) -> &'static str {
+        match self {
+            Fault::User => "user function failed",
+            Fault::Panic => "user function panicked",
+            Fault::FanOut => "user function emitted too much",
+            Fault::Output => "record could not be sent",
+            Fault::Data => "input data is malformed",
+            Fault::Source => "source could not be read",
+            Fault::Sink => "sink could not be written",
+            Fault::Files => "files could not be written",
+            Fault::State => "keyed state could not be stored or restored",
+            Fault::Exchange => "received bytes are not the expected records",
+            Fault::Runtime => "the runtime broke its own rule",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Inner {
+    fault: Fault,
+    operator: String,
+    message: String,
+}
+
+/// Why a task failed: the fault, the operator (filled in by the runtime) and the cause in words.
+///
+/// ```
+/// use tidegate_stream::error::{Fault, TaskError};
+/// let error = TaskError::user("negative fare").at("fares");
+/// assert_eq!(error.fault(), Fault::User);
+/// assert_eq!(error.to_string(), "operator `fares`: user function failed: negative fare");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct TaskError(Box<Inner>);
+
+impl TaskError {
+    /// An error with the given fault and cause; the runtime adds the operator.
+    #[cold]
+    pub fn new(fault: Fault, message: impl Into<String>) -> Self {
+        TaskError(Box::new(Inner { fault, operator: String::new(), message: message.into() }))
+    }
+
+    /// A user function's own error.
+    #[cold]
+    pub fn user(message: impl Into<String>) -> Self {
+        Self::new(Fault::User, message)
+    }
+
+    /// Malformed input data: say which row, what was expected and what was found.
+    #[cold]
+    pub fn data(message: impl Into<String>) -> Self {
+        Self::new(Fault::Data, message)
+    }
+
+    /// Names the operator, unless one is named already (the innermost wins).
+    #[must_use]
+    pub fn at(mut self, operator: &str) -> Self {
+        if self.0.operator.is_empty() {
+            operator.clone_into(&mut self.0.operator);
+        }
+        self
+    }
+
+    /// Who is at fault.
+    pub fn fault(&self) -> Fault {
+        self.0.fault
+    }
+
+    /// The operator the error arose in; empty while it is not known.
+    pub fn operator(&self) -> &str {
+        &self.0.operator
+    }
+
+    /// The cause in words, without fault and operator.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.operator.is_empty() {
+            write!(f, "operator `{}`: ", self.0.operator)?;
+        }
+        write!(f, "{}: {}", self.0.fault.party(), self.0.message)
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskError({self})")
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+impl From<String> for TaskError {
+    fn from(message: String) -> Self {
+        TaskError::user(message)
+    }
+}
+
+impl From<&str> for TaskError {
+    fn from(message: &str) -> Self {
+        TaskError::user(message)
+    }
+}
+
+/// The words of a caught panic.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}

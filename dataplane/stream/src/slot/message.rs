@@ -1,0 +1,261 @@
+//! What the control side tells a slot, and what a slot tells it.
+//!
+//! Plain data without a ring in sight. Always: everything names its job and attempt; a slot answers each `Prepare` with one
+//! `Prepared`, and each attempt it was told of with one `Closed` in the end.
+
+use tidegate_exchange::AttemptPlan;
+
+use crate::error::Fault;
+use crate::files::FileEvent;
+use crate::head::Counts;
+use crate::slot::snapshot::{TaskRestore, TaskSnapshot};
+
+/// One task: a subtask of a vertex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId {
+    /// The vertex.
+    pub vertex: u32,
+    /// Which of its subtasks.
+    pub subtask: u32,
+}
+
+/// One run of one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId {
+    /// The job.
+    pub job: u128,
+    /// The attempt, unique in the job.
+    pub attempt: u32,
+}
+
+/// A slot's part of an attempt.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// The job's id.
+    pub job: u128,
+    /// The job's name in the registry.
+    pub job_name: String,
+    /// The job's own arguments.
+    pub args: Vec<String>,
+    /// Default parallelism the graph was built with.
+    pub parallelism: u32,
+    /// Fingerprint of the graph the JobManager has; another one is refused.
+    pub graph_fingerprint: u64,
+    /// The JobManager's epoch.
+    pub epoch: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// Ports of the slot's tasks; `TaskPorts::task` is the position in `tasks`.
+    pub ports: AttemptPlan,
+    /// The slot's tasks.
+    pub tasks: Vec<TaskDeployment>,
+}
+
+impl Deployment {
+    /// Which attempt it is part of.
+    pub fn id(&self) -> AttemptId {
+        AttemptId { job: self.job, attempt: self.attempt }
+    }
+}
+
+/// One task of a deployment.
+#[derive(Clone, Debug)]
+pub struct TaskDeployment {
+    /// Which one.
+    pub id: TaskId,
+    /// What it goes on from.
+    pub restore: Option<TaskRestore>,
+}
+
+/// What a slot is told.
+#[derive(Clone, Debug)]
+pub enum SlotCommand {
+    /// Reserve, build, open, restore; answered by `Prepared`.
+    Prepare(Box<Deployment>),
+    /// Everybody is prepared: run.
+    Start(AttemptId),
+    /// To the sources: take this checkpoint.
+    Trigger {
+        /// Whose.
+        attempt: AttemptId,
+        /// Its number; larger than all before.
+        checkpoint: u64,
+    },
+    /// That checkpoint is durable and its files are committed.
+    CheckpointComplete {
+        /// Whose.
+        attempt: AttemptId,
+        /// Its number.
+        checkpoint: u64,
+        /// It was the final one: tasks end.
+        last: bool,
+    },
+    /// That checkpoint will not complete.
+    CheckpointAborted {
+        /// Whose.
+        attempt: AttemptId,
+        /// Its number.
+        checkpoint: u64,
+    },
+    /// Drop the attempt's tasks and give everything back; answered by `Closed`.
+    Cancel(AttemptId),
+    /// Something happened to a file.
+    FileEvent(FileEvent),
+    /// Cancel everything and end the thread once all is closed.
+    Shutdown,
+}
+
+/// How far a task is, in Flink's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskState {
+    /// Known to nobody but the JobManager.
+    Created,
+    /// Given a slot.
+    Scheduled,
+    /// On its way to the slot.
+    Deploying,
+    /// Being opened and restored.
+    Initializing,
+    /// Stepping.
+    Running,
+    /// Ended of its own accord, all its output handed on.
+    Finished,
+    /// Told to end.
+    Canceling,
+    /// Ended because it was told to.
+    Canceled,
+    /// Ended by an error.
+    Failed,
+}
+
+impl TaskState {
+    /// The name, as shown to people and in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            TaskState::Created => "CREATED",
+            TaskState::Scheduled => "SCHEDULED",
+            TaskState::Deploying => "DEPLOYING",
+            TaskState::Initializing => "INITIALIZING",
+            TaskState::Running => "RUNNING",
+            TaskState::Finished => "FINISHED",
+            TaskState::Canceling => "CANCELING",
+            TaskState::Canceled => "CANCELED",
+            TaskState::Failed => "FAILED",
+        }
+    }
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// A task's error.
+    Task(Fault),
+    /// A link to another slot broke; the cause is probably elsewhere.
+    Link,
+}
+
+/// What a slot tells.
+#[derive(Clone, Debug)]
+pub enum SlotEvent {
+    /// The answer to `Prepare`.
+    Prepared {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Why not, by name.
+        result: Result<(), String>,
+    },
+    /// A task changed its state.
+    TaskState {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Which task.
+        task: TaskId,
+        /// Its state now.
+        state: TaskState,
+    },
+    /// A task has read all its input and emitted everything. Once all tasks have said so, the final checkpoint is due.
+    EndOfData {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Which task.
+        task: TaskId,
+    },
+    /// The attempt cannot go on.
+    Failed {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// The task at fault, if it was a task.
+        task: Option<TaskId>,
+        /// Who is at fault and why, for people.
+        cause: String,
+        /// What kind of failure it was.
+        kind: FailureKind,
+    },
+    /// A task's part of a checkpoint is safe.
+    Acknowledge {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Which task.
+        task: TaskId,
+        /// Which checkpoint.
+        checkpoint: u64,
+        /// Its part.
+        snapshot: TaskSnapshot,
+    },
+    /// A task cannot take part in a checkpoint.
+    Decline {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Which task.
+        task: TaskId,
+        /// Which checkpoint.
+        checkpoint: u64,
+        /// Why not.
+        reason: String,
+    },
+    /// Nothing of the attempt is left in this slot.
+    Closed {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Segments of the slot that are free now.
+        segments_free: u32,
+    },
+    /// For long now, no task of this slot could step, and none waits for anything but its ports. Other slots may be
+    /// busy; if all say so, it is a deadlock.
+    Stalled {
+        /// What each task waits for, a line each.
+        wait_graph: String,
+    },
+    /// What the slot counted; sent about once a second, and dropped when the other side is slow.
+    Metrics(SlotMetrics),
+}
+
+/// What a slot counted.
+#[derive(Clone, Debug, Default)]
+pub struct SlotMetrics {
+    /// Per task.
+    pub tasks: Vec<TaskMetrics>,
+    /// Turns with something to do.
+    pub turns: u64,
+    /// Times the slot slept.
+    pub waits: u64,
+    /// Segments that are free.
+    pub segments_free: u32,
+    /// Segments there are.
+    pub segments: u32,
+}
+
+/// What a task counted.
+#[derive(Clone, Debug)]
+pub struct TaskMetrics {
+    /// Which attempt.
+    pub attempt: AttemptId,
+    /// Which task.
+    pub task: TaskId,
+    /// The task's name.
+    pub name: String,
+    /// Records, bytes and time.
+    pub counts: Counts,
+    /// Users' counters: operator, counter, value.
+    pub counters: Vec<(String, String, u64)>,
+}

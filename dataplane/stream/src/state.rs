@@ -1,0 +1,500 @@
+//! Keyed state, key group by key group, and its snapshots.
+//!
+//! One hash table per key group the subtask owns, probed with the hash that routed the record. A snapshot is a cut: only
+//! a number changes at the barrier. Groups are then written one by one by `step`; a group that is about to change before
+//! its turn is written first (`admit`). So the file holds the state at the cut, while records go on.
+//!
+//! The owner is one keyed operator instance. Always: without a run, every group's `saved` equals `cut`; during a run a
+//! group is changed only if its `saved` equals `cut`; at most one group is half written, and it is not changed.
+//!
+//! The file: per group, frames one behind the other. A frame is `magic u32, group u32, entries u32, len u32`, little-endian,
+//! and `len` bytes of entries, each the key and the state in snapshot form. A frame may straddle file buffers.
+
+use hashbrown::HashTable;
+use tidegate_record::{Field, Fingerprint, Key, from_snapshot, to_snapshot};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::error::{Fault, TaskError};
+use crate::files::{Appender, FileEvent, FileId, FileReceipt, FileTarget, Files};
+use crate::limits::{FRAME_BYTES, STATE_ENTRY_MAX};
+use crate::router::{GroupRange, Groups};
+use crate::slot::snapshot::{GroupSlice, OperatorSnapshot, StatePayload};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"TGkg");
+const HEADER: usize = 16;
+
+/// What a table keeps per key. `Kept` always has a value; `Option` has one unless the key is to be forgotten.
+pub trait Cell: Send + 'static {
+    /// What is written to snapshots.
+    type Value: Field;
+    /// The value, if any.
+    fn value(&self) -> Option<&Self::Value>;
+    /// A cell with that value.
+    fn with(value: Self::Value) -> Self;
+}
+
+/// A value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept<V>(pub V);
+
+impl<V: Field> Cell for Kept<V> {
+    type Value = V;
+
+    fn value(&self) -> Option<&V> {
+        Some(&self.0)
+    }
+
+    fn with(value: V) -> Self {
+        Kept(value)
+    }
+}
+
+impl<V: Field> Cell for Option<V> {
+    type Value = V;
+
+    fn value(&self) -> Option<&V> {
+        self.as_ref()
+    }
+
+    fn with(value: V) -> Self {
+        Some(value)
+    }
+}
+
+/// How far a resumable piece of work came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is more to do, now.
+    Working,
+    /// Nothing can be done before a file event.
+    Waiting,
+    /// It is done.
+    Done,
+    /// It cannot be done; the task itself is well.
+    Declined(String),
+}
+
+impl Progress {
+    /// That of two pieces of work which both have to be done.
+    #[must_use]
+    pub fn and(self, other: Progress) -> Progress {
+        match (self, other) {
+            (declined @ Progress::Declined(_), _) | (_, declined @ Progress::Declined(_)) => declined,
+            (Progress::Working, _) | (_, Progress::Working) => Progress::Working,
+            (Progress::Waiting, _) | (_, Progress::Waiting) => Progress::Waiting,
+            (Progress::Done, Progress::Done) => Progress::Done,
+        }
+    }
+}
+
+struct Group<K, C> {
+    table: HashTable<(K, C)>,
+    /// The cut whose bytes of this group are written, or were not asked for.
+    saved: u32,
+}
+
+/// The writing of one snapshot.
+struct Run {
+    target: FileTarget,
+    appender: Option<Appender>,
+    /// Where the scan for unwritten groups is.
+    next: usize,
+    current: Option<Current>,
+    /// The frame being built, then sent.
+    frame: Vec<u8>,
+    sent: usize,
+    slices: Vec<GroupSlice>,
+    closing: Option<FileId>,
+    receipt: Option<FileReceipt>,
+    failed: Option<String>,
+}
+
+/// The group being written.
+struct Current {
+    index: usize,
+    bucket: usize,
+    offset: u64,
+    hasher: Box<Xxh3>,
+}
+
+/// The state of one keyed operator instance.
+pub struct KeyedState<K, C> {
+    range: GroupRange,
+    /// Which group a key belongs to.
+    grouping: Groups,
+    groups: Vec<Group<K, C>>,
+    cut: u32,
+    run: Option<Run>,
+    /// Frame memory, kept between snapshots.
+    scratch: Vec<u8>,
+}
+
+impl<K: Key, C: Cell> KeyedState<K, C> {
+    /// Empty state for the key groups of `range`, out of those of `grouping`.
+    pub fn new(range: GroupRange, grouping: Groups) -> Self {
+        let groups = (0..range.len()).map(|_| Group { table: HashTable::new(), saved: 0 }).collect();
+        KeyedState { range, grouping, groups, cut: 0, run: None, scratch: Vec::new() }
+    }
+
+    /// Fingerprint of key and state type, as snapshots carry it.
+    pub fn schema() -> u64 {
+        let key = K::SHAPE.fingerprint();
+        let value = C::Value::SHAPE.fingerprint();
+        Fingerprint::new("keyed state").number(key).number(value).value()
+    }
+
+    /// Keys held.
+    pub fn len(&self) -> usize {
+        self.groups.iter().map(|group| group.table.len()).sum()
+    }
+
+    /// Whether no key is held.
+    pub fn is_empty(&self) -> bool {
+        self.groups.iter().all(|group| group.table.is_empty())
+    }
+
+    /// Number of key groups.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The table of group number `index` of the range, to be changed: ask `admit` first.
+    #[inline]
+    pub fn table(&mut self, index: usize) -> &mut HashTable<(K, C)> {
+        debug_assert_eq!(self.groups[index].saved, self.cut, "a group is changed only once it is written");
+        &mut self.groups[index].table
+    }
+
+    /// Makes group number `index` ready to be changed: if a snapshot still needs it as it is, it is written now.
+    /// False means that there is no file buffer.
+    ///
+    /// # Errors
+    /// `Fault::State` if an entry cannot be written.
+    #[inline]
+    pub fn admit(&mut self, index: usize, files: &mut dyn Files) -> Result<bool, TaskError> {
+        if self.groups[index].saved == self.cut {
+            return Ok(true);
+        }
+        self.admit_unsaved(index, files)
+    }
+
+    #[cold]
+    fn admit_unsaved(&mut self, index: usize, files: &mut dyn Files) -> Result<bool, TaskError> {
+        while self.groups[index].saved != self.cut {
+            match self.write(Some(index), files)? {
+                Progress::Working => {}
+                Progress::Waiting => return Ok(false),
+                // A failed run asks for nothing any more.
+                Progress::Done | Progress::Declined(_) => self.release_all(),
+            }
+        }
+        Ok(true)
+    }
+
+    fn release_all(&mut self) {
+        for group in &mut self.groups {
+            group.saved = self.cut;
+        }
+    }
+
+    /// Marks the state: what it is now is the snapshot. A run that is still going on is given up.
+    pub fn cut(&mut self, target: FileTarget, files: &mut dyn Files) {
+        self.abort(files);
+        let mut frame = std::mem::take(&mut self.scratch);
+        frame.clear();
+        self.cut = self.cut.wrapping_add(1);
+        self.run = Some(Run {
+            target,
+            appender: None,
+            next: 0,
+            current: None,
+            frame,
+            sent: 0,
+            slices: Vec::new(),
+            closing: None,
+            receipt: None,
+            failed: None,
+        });
+    }
+
+    /// Gives the snapshot up.
+    pub fn abort(&mut self, files: &mut dyn Files) {
+        if let Some(run) = self.run.take() {
+            if let Some(appender) = run.appender {
+                appender.abandon(files);
+            }
+            self.scratch = run.frame;
+            self.release_all();
+        }
+    }
+
+    /// Writes about `budget` bytes of the snapshot. `Done` once the file is safe; then `take` has the result.
+    ///
+    /// # Errors
+    /// `Fault::State` if an entry cannot be written.
+    pub fn step(&mut self, budget: u64, files: &mut dyn Files) -> Result<Progress, TaskError> {
+        let start = self.written();
+        loop {
+            match self.write(None, files)? {
+                Progress::Working if self.written() - start < budget => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn written(&self) -> u64 {
+        self.run.as_ref().and_then(|run| run.appender.as_ref()).map_or(0, Appender::len)
+    }
+
+    /// One frame's worth of work, on `wanted` if it is given and no other group is half written.
+    fn write(&mut self, wanted: Option<usize>, files: &mut dyn Files) -> Result<Progress, TaskError> {
+        let Some(run) = &mut self.run else { return Ok(Progress::Done) };
+        if let Some(cause) = &run.failed {
+            return Ok(Progress::Declined(cause.clone()));
+        }
+        if run.closing.is_some() {
+            return Ok(if run.receipt.is_some() { Progress::Done } else { Progress::Waiting });
+        }
+        if !run.send_frame(files) {
+            return Ok(Progress::Waiting);
+        }
+        let Some(current) = &mut run.current else {
+            return Ok(self.next_group(wanted, files));
+        };
+        let group = &mut self.groups[current.index];
+        let id = self.range.first + current.index as u32;
+        current.bucket = fill_frame(&mut run.frame, id, &group.table, current.bucket)?;
+        current.hasher.update(&run.frame);
+        if current.bucket == group.table.num_buckets() {
+            // Its bytes are in the frame; from here on the table may change.
+            group.saved = self.cut;
+            run.close_slice(id);
+        }
+        Ok(Progress::Working)
+    }
+
+    /// Picks the next group to write; without any, closes the file.
+    fn next_group(&mut self, wanted: Option<usize>, files: &mut dyn Files) -> Progress {
+        let Some(run) = &mut self.run else { return Progress::Done };
+        let mut index = wanted.filter(|&index| self.groups[index].saved != self.cut);
+        while index.is_none() && run.next < self.groups.len() {
+            let group = &self.groups[run.next];
+            index = (group.saved != self.cut).then_some(run.next);
+            run.next += usize::from(index.is_none());
+        }
+        let Some(index) = index else {
+            let Some(appender) = run.appender.take() else { return Progress::Done };
+            run.closing = Some(appender.finish(files).0);
+            return Progress::Waiting;
+        };
+        let group = &mut self.groups[index];
+        if group.table.is_empty() {
+            group.saved = self.cut;
+            return Progress::Working;
+        }
+        let target = &run.target;
+        let appender = run.appender.get_or_insert_with(|| Appender::create(files, target.clone()));
+        run.current = Some(Current { index, bucket: 0, offset: appender.len(), hasher: Box::default() });
+        Progress::Working
+    }
+
+    /// Takes in what happened to the snapshot's file. Gives whether it was this one's.
+    pub fn file_event(&mut self, event: &FileEvent) -> bool {
+        let Some(run) = &mut self.run else { return false };
+        let open = run.appender.as_ref().map(Appender::file).or(run.closing);
+        if open.is_none() || event.file() != open {
+            return false;
+        }
+        match event {
+            FileEvent::Finished { receipt, .. } => run.receipt = Some(receipt.clone()),
+            FileEvent::Failed { cause, .. } => run.failed = Some(cause.clone()),
+            FileEvent::BuffersFree => {}
+        }
+        true
+    }
+
+    /// The finished snapshot, after `step` said `Done`.
+    pub fn take(&mut self) -> OperatorSnapshot {
+        let mut snapshot = OperatorSnapshot { schema: Self::schema(), ..OperatorSnapshot::default() };
+        if let Some(run) = self.run.take() {
+            self.scratch = run.frame;
+            snapshot.file = run.receipt;
+            snapshot.groups = run.slices;
+        }
+        self.release_all();
+        snapshot
+    }
+
+    /// Reads back about `budget` bytes of `restore`. True once all is read.
+    ///
+    /// # Errors
+    /// `Fault::State` if the bytes are not a snapshot of this key and state type.
+    pub fn restore(&mut self, restore: &mut Restore, budget: u64) -> Result<bool, TaskError> {
+        let mut read = 0;
+        while let Some(payload) = restore.payloads.get(restore.payload) {
+            let Some(frame) = Frame::parse(&payload.bytes, restore.offset)? else {
+                restore.payload += 1;
+                restore.offset = 0;
+                continue;
+            };
+            restore.offset = frame.end;
+            read += frame.bytes.len() as u64;
+            let wanted = payload.groups.is_none_or(|(first, last)| (first..=last).contains(&frame.group));
+            if wanted && let Some(index) = self.range.index(frame.group) {
+                frame.read_into(&mut self.groups[index].table, self.grouping)?;
+            }
+            if read >= budget {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Run {
+    /// Moves the frame into file buffers; false if they ran out.
+    fn send_frame(&mut self, files: &mut dyn Files) -> bool {
+        let Some(appender) = &mut self.appender else { return true };
+        while self.sent < self.frame.len() {
+            if !appender.room(files, 1) {
+                return false;
+            }
+            let spare = appender.spare();
+            let n = spare.len().min(self.frame.len() - self.sent);
+            spare[..n].copy_from_slice(&self.frame[self.sent..self.sent + n]);
+            appender.advance(n);
+            self.sent += n;
+        }
+        self.frame.clear();
+        self.sent = 0;
+        true
+    }
+
+    /// The last frame of the current group is built.
+    fn close_slice(&mut self, group: u32) {
+        let current = self.current.take().expect("invariant: a slice is closed while its group is current");
+        let written = self.appender.as_ref().map_or(0, Appender::len);
+        let len = written + self.frame.len() as u64 - current.offset;
+        let hash = current.hasher.digest();
+        self.slices.push(GroupSlice { group, offset: current.offset, len, hash });
+    }
+}
+
+/// Builds one frame of `table` from `bucket` on; gives the bucket to go on from.
+fn fill_frame<K: Key, C: Cell>(
+    frame: &mut Vec<u8>,
+    group: u32,
+    table: &HashTable<(K, C)>,
+    mut bucket: usize,
+) -> Result<usize, TaskError> {
+    debug_assert!(frame.is_empty(), "a frame is built once the last one is sent");
+    frame.extend_from_slice(&[0; HEADER]);
+    let mut entries = 0u32;
+    while bucket < table.num_buckets() && frame.len() < FRAME_BYTES {
+        if let Some((key, cell)) = table.get_bucket(bucket)
+            && let Some(value) = cell.value()
+        {
+            let before = frame.len();
+            let written = to_snapshot(key, frame).and_then(|()| to_snapshot(value, frame));
+            written.map_err(|error| TaskError::new(Fault::State, error.to_string()))?;
+            check_entry(frame.len() - before)?;
+            entries += 1;
+        }
+        bucket += 1;
+    }
+    let len = (frame.len() - HEADER) as u32;
+    for (place, word) in frame.chunks_exact_mut(4).zip([MAGIC, group, entries, len]) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    Ok(bucket)
+}
+
+fn check_entry(len: usize) -> Result<(), TaskError> {
+    if len <= STATE_ENTRY_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("the state of one key takes {len} bytes, at most {STATE_ENTRY_MAX} are kept; split it");
+    Err(TaskError::new(Fault::State, message))
+}
+
+/// Where a restore is in what it reads.
+#[derive(Debug, Default)]
+pub struct Restore {
+    payloads: Vec<StatePayload>,
+    payload: usize,
+    offset: usize,
+}
+
+impl Restore {
+    /// A restore from `payloads`.
+    pub fn new(payloads: Vec<StatePayload>) -> Self {
+        Restore { payloads, payload: 0, offset: 0 }
+    }
+}
+
+struct Frame<'a> {
+    group: u32,
+    entries: u32,
+    bytes: &'a [u8],
+    offset: usize,
+    end: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame at `offset`, none at the end.
+    fn parse(bytes: &'a [u8], offset: usize) -> Result<Option<Self>, TaskError> {
+        let rest = &bytes[offset..];
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let Some((header, body)) = rest.split_at_checked(HEADER) else {
+            return Err(corrupt(offset, "cut header"));
+        };
+        let mut words = header.chunks_exact(4).map(|word| {
+            u32::from_le_bytes(word.try_into().expect("invariant: a chunk of four is four bytes"))
+        });
+        let mut word = || words.next().expect("invariant: a header has four words");
+        let (magic, group, entries, len) = (word(), word(), word(), word());
+        if magic != MAGIC {
+            return Err(corrupt(offset, "no frame starts here"));
+        }
+        let Some(bytes) = body.get(..len as usize) else { return Err(corrupt(offset, "cut frame")) };
+        Ok(Some(Frame { group, entries, bytes, offset, end: offset + HEADER + len as usize }))
+    }
+
+    fn read_into<K: Key, C: Cell>(
+        &self,
+        table: &mut HashTable<(K, C)>,
+        grouping: Groups,
+    ) -> Result<(), TaskError> {
+        let mut rest = self.bytes;
+        for _ in 0..self.entries {
+            let key: K = take(&mut rest, self.offset)?;
+            let value: C::Value = take(&mut rest, self.offset)?;
+            let hash = key.hash();
+            if grouping.of(hash) != self.group {
+                return Err(corrupt(
+                    self.offset,
+                    "a key of another group: was the max parallelism another one?",
+                ));
+            }
+            if table.find(hash, |(known, _)| *known == key).is_some() {
+                return Err(corrupt(self.offset, "a key twice"));
+            }
+            table.insert_unique(hash, (key, C::with(value)), |(key, _)| key.hash());
+        }
+        if rest.is_empty() { Ok(()) } else { Err(corrupt(self.offset, "bytes behind the last entry")) }
+    }
+}
+
+fn take<T: Field>(rest: &mut &[u8], offset: usize) -> Result<T, TaskError> {
+    let (value, used) = from_snapshot::<T>(rest).map_err(|error| corrupt(offset, &error.to_string()))?;
+    *rest = &rest[used..];
+    Ok(value)
+}
+
+#[cold]
+fn corrupt(offset: usize, what: &str) -> TaskError {
+    TaskError::new(Fault::State, format!("snapshot bytes are corrupt in the frame at {offset}: {what}"))
+}

@@ -1,0 +1,54 @@
+//! What a task counted, and what it waits for, in words.
+//!
+//! Reads the task's state and changes nothing.
+
+use tidegate_exchange::Ports;
+
+use crate::slot::message::TaskMetrics;
+use crate::stage::Wait;
+use crate::task::{Task, TaskSeed};
+
+impl Task {
+    /// What it counted.
+    pub fn metrics(&self) -> TaskMetrics {
+        let mut counters = Vec::new();
+        for (operator, metrics) in &self.seed.metrics {
+            counters.extend(metrics.read().into_iter().map(|(name, value)| (operator.clone(), name, value)));
+        }
+        let TaskSeed { attempt, id, ref name, .. } = self.seed;
+        TaskMetrics { attempt, task: id, name: name.clone(), counts: self.counts, counters }
+    }
+
+    /// What it waits for, in words and with its ports: one line of the wait-for graph.
+    pub fn describe(&self, ports: &Ports) -> String {
+        let mut line =
+            format!("{} [{}/{}] {:?}", self.seed.name, self.seed.id.vertex, self.seed.id.subtask, self.phase);
+        if let Some(sending) = self.sending {
+            line += &format!(", sends {sending:?}");
+        }
+        if let Some(snapshot) = &self.snapshot {
+            line += &format!(", writes snapshot {}", snapshot.checkpoint);
+        }
+        line += &format!(", waits for {}", words(self.wait));
+        if let Some(gate) = self.seed.gate.and_then(|gate| ports.gate_report(gate)) {
+            line += &format!(", {gate:?}");
+        }
+        for partition in self.seed.partitions.iter().filter_map(|&id| ports.partition_report(id)) {
+            line += &format!(", {partition:?}");
+        }
+        line
+    }
+}
+
+fn words(wait: Wait) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let all = [
+        (wait.input, "input"),
+        (wait.output, "output"),
+        (wait.memory, "files"),
+        (wait.external, "its waker"),
+    ];
+    words.extend(all.iter().filter(|(waits, _)| *waits).map(|(_, word)| (*word).to_owned()));
+    words.extend(wait.until_ns.map(|at| format!("time {at}")));
+    if words.is_empty() { "a command".to_owned() } else { words.join(" or ") }
+}

@@ -1,0 +1,76 @@
+//! A task that cannot go on waits, and costs nothing while it does.
+
+use tidegate_stream::files::Files;
+use tidegate_stream::sink::{Prepared, SinkContext};
+use tidegate_stream::testing::{Harness, Setup, collect, items};
+use tidegate_stream::{Args, Job, Sink, SinkWriter, TaskError};
+
+/// A sink that takes `room` items and then none.
+#[derive(Clone)]
+struct Stuck {
+    room: u32,
+}
+
+impl Sink<u64> for Stuck {
+    type Writer = Stuck;
+    fn open(&self, _context: &SinkContext<'_>) -> Result<Stuck, TaskError> {
+        Ok(self.clone())
+    }
+}
+
+impl SinkWriter<u64> for Stuck {
+    fn ready(&mut self, _files: &mut dyn Files) -> bool {
+        self.room > 0
+    }
+    fn write(&mut self, _item: &u64, _files: &mut dyn Files) -> Result<(), TaskError> {
+        self.room -= 1;
+        Ok(())
+    }
+    fn cut(&mut self, _checkpoint: u64, _files: &mut dyn Files) -> Result<(), TaskError> {
+        Ok(())
+    }
+    fn prepare_commit(&mut self, _checkpoint: u64, _files: &mut dyn Files) -> Result<Prepared, TaskError> {
+        Ok(Prepared::Ready { state: Vec::new(), committables: Vec::new() })
+    }
+}
+
+/// Back-pressure reaches the source through two exchanges; then nothing runs any more, no slot spins, and the wait-for
+/// graph says who waits for what.
+#[test]
+fn a_stuck_sink_parks_everything_and_is_named() {
+    let job = |job: &mut Job, _: &Args| {
+        job.source("n", items(0..1_000_000u64))
+            .unchain()
+            .map("middle", |n| *n)
+            .unchain()
+            .sink("stuck", Stuck { room: 10 });
+        Ok(())
+    };
+    let mut harness = Harness::start(Setup::new(job).parallelism(2).slots(2).segments(64, 4096)).unwrap();
+    let error = harness.finish().unwrap_err();
+    assert!(error.starts_with("deadlock: nothing moves any more\n"), "{error}");
+    let waiting = |task: &str, for_: &str| {
+        let line =
+            error.lines().find(|line| line.starts_with(task)).unwrap_or_else(|| panic!("{task} in {error}"));
+        assert!(line.contains(&format!("waits for {for_}")), "{line}");
+    };
+    waiting("n [0/0]", "output");
+    waiting("middle [1/1]", "output");
+    waiting("stuck [2/0]", "files or its waker");
+    harness.cancel().unwrap();
+}
+
+/// A fork is as slow as its slowest branch, and does not spin on the fast one.
+#[test]
+fn a_stuck_branch_parks_the_fork() {
+    let job = |job: &mut Job, _: &Args| {
+        let fork = job.source("n", items(0..1_000_000u64)).fork();
+        fork.branch().sink("stuck", Stuck { room: 10 });
+        fork.branch().rebalance().sink("out", collect("out"));
+        Ok(())
+    };
+    let mut harness = Harness::start(Setup::new(job)).unwrap();
+    let error = harness.finish().unwrap_err();
+    assert!(error.contains("waits for files or its waker"), "{error}");
+    harness.cancel().unwrap();
+}
