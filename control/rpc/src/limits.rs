@@ -1,0 +1,45 @@
+//! The named bounds of the control protocol. Nobody else defines one for it.
+//!
+//! Always: one inline state fits a message many times over, and a frame header fits a gRPC message.
+
+/// Version of the messages in this crate; both ends must speak the same one.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Largest encoded message, header included, in bytes. A `Prepare` names every key group of every task of a
+/// TaskManager (about 24 bytes each, 32,768 groups at most per operator), so a few MiB are normal.
+pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes in front of the postcard body: magic, version, epoch.
+pub const FRAME_HEADER_BYTES: usize = 4 + 2 + 8;
+
+/// Largest state an operator may carry inside its acknowledgement (source positions), in bytes.
+pub const INLINE_STATE_BYTES_MAX: usize = 64 << 10;
+
+/// Messages one side may queue towards the other before it is considered stuck. A TaskManager's answers to
+/// one command are at most its tasks plus its slots; this is far above that.
+pub const QUEUE_MESSAGES_MAX: usize = 4096;
+
+/// Most slots a TaskManager may offer.
+pub const SLOTS_PER_TASKMANAGER_MAX: u32 = 1024;
+
+/// Longest text (cause, host, reason) that is kept, in bytes; longer ones are cut by the sender.
+pub const TEXT_BYTES_MAX: usize = 8 << 10;
+
+/// How long dialling a JobManager may take, in milliseconds.
+pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
+const _: () = assert!(INLINE_STATE_BYTES_MAX * 64 < MESSAGE_BYTES_MAX);
+const _: () = assert!(FRAME_HEADER_BYTES < MESSAGE_BYTES_MAX);
+const _: () = assert!(QUEUE_MESSAGES_MAX >= 4 * SLOTS_PER_TASKMANAGER_MAX as usize);
+
+/// Cuts `text` to [`TEXT_BYTES_MAX`] at a character boundary.
+pub fn clip(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let mut end = TEXT_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}

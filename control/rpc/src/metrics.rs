@@ -1,0 +1,126 @@
+//! What a heartbeat carries: counters of tasks, slots and their network driver.
+//!
+//! All counters are totals since the attempt (tasks) or process (slots) began and never fall within it.
+
+use crate::ids::{JobId, TaskId};
+use serde::{Deserialize, Serialize};
+
+/// One heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Counts the heartbeats of a connection, from 1.
+    pub sequence: u64,
+    /// Running tasks.
+    pub tasks: Vec<TaskMetrics>,
+    /// All slots.
+    pub slots: Vec<SlotMetrics>,
+    /// Heap allocations of the whole process since it started.
+    pub heap_allocations: u64,
+    /// Resident memory of the process in bytes, 0 if unknown.
+    pub resident_bytes: u64,
+}
+
+/// Counters of one task.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskMetrics {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: u32,
+    /// The task.
+    pub task: TaskId,
+    /// Records read from channels, or emitted by the source operator of a source task.
+    pub records_in: u64,
+    /// Records written to channels, or given to the sink operator of a sink task.
+    pub records_out: u64,
+    /// Payload bytes read.
+    pub bytes_in: u64,
+    /// Payload bytes written.
+    pub bytes_out: u64,
+    /// Segments read.
+    pub buffers_in: u64,
+    /// Segments written.
+    pub buffers_out: u64,
+    /// Time spent working, in milliseconds.
+    pub busy_ms: u64,
+    /// Time without input, in milliseconds.
+    pub idle_ms: u64,
+    /// Time without room in an output, in milliseconds.
+    pub backpressured_ms: u64,
+    /// Used share of the gate's quota, 0 to 1.
+    pub in_pool_usage: f32,
+    /// Used share of the partitions' quotas, 0 to 1.
+    pub out_pool_usage: f32,
+    /// Malformed input lines that were counted and skipped.
+    pub malformed: u64,
+}
+
+impl TaskMetrics {
+    /// Zero counters for a task.
+    pub fn zero(job: JobId, attempt: u32, task: TaskId) -> Self {
+        TaskMetrics {
+            job,
+            attempt,
+            task,
+            records_in: 0,
+            records_out: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            buffers_in: 0,
+            buffers_out: 0,
+            busy_ms: 0,
+            idle_ms: 0,
+            backpressured_ms: 0,
+            in_pool_usage: 0.0,
+            out_pool_usage: 0.0,
+            malformed: 0,
+        }
+    }
+}
+
+/// Counters of one slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotMetrics {
+    /// Index of the slot.
+    pub slot: u32,
+    /// Segments in its shard.
+    pub segments: u32,
+    /// Of these, free now.
+    pub segments_free: u32,
+    /// Heap allocations of the slot's thread.
+    pub heap_allocations: u64,
+    /// Payload bytes copied beyond the one serialising store.
+    pub payload_bytes_copied: u64,
+    /// Counters of its ring.
+    pub driver: DriverCounters,
+}
+
+/// Counters of a ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverCounters {
+    /// Send operations.
+    pub send_ops: u64,
+    /// Receive operations.
+    pub receive_ops: u64,
+    /// Kernel entries.
+    pub enters: u64,
+    /// Zero-copy sends.
+    pub zc_sends: u64,
+    /// Zero-copy sends that the kernel copied after all.
+    pub zc_copied: u64,
+    /// Bytes sent and received.
+    pub bytes: u64,
+}
+
+/// What drives the network of a TaskManager, reported once at registration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverReport {
+    /// Name of the driver, such as `io_uring`.
+    pub driver: String,
+    /// Rung of the registration ladder and why it was taken.
+    pub rung: String,
+    /// Send mode in force.
+    pub send_mode: String,
+    /// Pages of the arena: huge, transparent, 4 KiB.
+    pub pages: String,
+}

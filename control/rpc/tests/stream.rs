@@ -1,0 +1,151 @@
+//! The stream over loopback, and what happens to bytes that are not ours.
+
+use proptest::prelude::*;
+use std::net::SocketAddr;
+use tidegate_rpc::envelope::MAGIC;
+use tidegate_rpc::limits::PROTOCOL_VERSION;
+use tidegate_rpc::server::{Incoming, serve};
+use tidegate_rpc::*;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+struct Running {
+    address: SocketAddr,
+    accepted: mpsc::Receiver<Incoming>,
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+async fn start() -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (to, accepted) = mpsc::channel(4);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(async move {
+        serve(listener, to, async {
+            let _ = stopped.await;
+        })
+        .await
+        .unwrap();
+    });
+    Running { address, accepted, stop, served }
+}
+
+fn bye(text: &str) -> ToJobManager {
+    ToJobManager::Goodbye { reason: text.into() }
+}
+
+#[tokio::test]
+async fn messages_flow_both_ways_and_the_end_is_seen() {
+    let mut running = start().await;
+    let (out, mut inbound) = connect(running.address).await.unwrap().split();
+    let mut peer = running.accepted.recv().await.unwrap();
+    assert!(peer.peer.unwrap().ip().is_loopback());
+    out.send(Envelope::new(0, bye("one"))).await.unwrap();
+    out.send(Envelope::new(0, bye("two"))).await.unwrap();
+    assert_eq!(peer.from.message().await.unwrap().unwrap().body, bye("one"));
+    assert_eq!(peer.from.message().await.unwrap().unwrap().body, bye("two"));
+    let start = ToTaskManager::Start { job: JobId(7), attempt: 3 };
+    peer.to.send(Envelope::new(9, start.clone())).await.unwrap();
+    let got = inbound.message().await.unwrap().unwrap();
+    assert_eq!((got.epoch, got.body), (9, start));
+    drop(out);
+    drop(inbound);
+    assert!(!matches!(peer.from.message().await, Ok(Some(_))));
+    drop(peer);
+    running.stop.send(()).unwrap();
+    running.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_prepare_passes() {
+    let mut running = start().await;
+    let (_out, mut inbound) = connect(running.address).await.unwrap().split();
+    let peer = running.accepted.recv().await.unwrap();
+    let args = vec!["x".repeat(1 << 20); 8];
+    let prepare = Prepare {
+        job: JobId(1),
+        job_name: "j".into(),
+        args,
+        parallelism: 1,
+        graph_fingerprint: 0,
+        attempt: 1,
+        restored: None,
+        first_checkpoint: 1,
+        checkpoints: "jobs/1/checkpoints".into(),
+        slots: Vec::new(),
+    };
+    let sent = ToTaskManager::Prepare(Box::new(prepare));
+    peer.to.send(Envelope::new(1, sent.clone())).await.unwrap();
+    assert_eq!(inbound.message().await.unwrap().unwrap().body, sent);
+}
+
+#[tokio::test]
+async fn nobody_listening_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = connect(address).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains(&address.to_string()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_ours_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        use tokio::io::AsyncWriteExt;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    });
+    assert!(connect(address).await.is_err());
+}
+
+#[test]
+fn another_version_is_refused_by_name() {
+    let mut bytes = Envelope::new(1, bye("x")).encode().unwrap();
+    bytes[4] = bytes[4].wrapping_add(1);
+    assert_eq!(
+        Envelope::<ToJobManager>::decode(&bytes).unwrap_err(),
+        FrameError::Version { expected: PROTOCOL_VERSION, found: PROTOCOL_VERSION + 1 }
+    );
+}
+
+#[test]
+fn trailing_bytes_and_short_frames_are_refused() {
+    let bytes = Envelope::new(1, bye("x")).encode().unwrap();
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(matches!(Envelope::<ToJobManager>::decode(&longer), Err(FrameError::Body(_))));
+    for end in 0..bytes.len() {
+        assert!(Envelope::<ToJobManager>::decode(&bytes[..end]).is_err(), "cut at {end}");
+    }
+}
+
+#[test]
+fn what_is_too_large_is_not_encoded() {
+    let text = "x".repeat(limits::MESSAGE_BYTES_MAX);
+    assert!(matches!(Envelope::new(1, bye(&text)).encode(), Err(FrameError::TooLarge { .. })));
+}
+
+#[test]
+fn clip_keeps_characters_whole() {
+    let text = limits::clip("é".repeat(limits::TEXT_BYTES_MAX));
+    assert!(text.len() <= limits::TEXT_BYTES_MAX && text.chars().all(|c| c == 'é'));
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(body in proptest::collection::vec(any::<u8>(), 0..400), ours in any::<bool>()) {
+        let mut bytes = Vec::new();
+        if ours {
+            bytes.extend_from_slice(&MAGIC);
+            bytes.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+            bytes.extend_from_slice(&1u64.to_le_bytes());
+        }
+        bytes.extend_from_slice(&body);
+        let _ = Envelope::<ToJobManager>::decode(&bytes);
+        let _ = Envelope::<ToTaskManager>::decode(&bytes);
+    }
+}
