@@ -1,0 +1,684 @@
+//! The checkpoint coordinator of one job, without I/O, clock or randomness: inputs and `now` in, actions out.
+//!
+//! It owns what is pending, which checkpoints count, and the one store operation under way. `now_ms` is
+//! milliseconds since 1970 on a clock that never goes back. The order it keeps, per checkpoint: trigger, all
+//! acknowledgements of this attempt, metadata published, leadership confirmed, files committed, tasks told,
+//! old checkpoints deleted.
+//!
+//! Always: at most one checkpoint is pending or being published; at most one store operation is in flight;
+//! [`Input::Stop`] voids what is pending in the same transition, and no restore point is chosen while a
+//! publication is unresolved; ids only grow; after [`Action::Deposed`] nothing is ever asked of the store.
+
+mod publish;
+mod restore;
+mod run;
+
+use crate::epoch::Legal;
+use crate::limits::{
+    RETAINED_DEFAULT, RETAINED_MAX, STORE_RETRY_MS, STORE_TRIES_MAX, SUSPECT_RESTORES_MAX,
+    TIMEOUT_MS_DEFAULT, TOLERABLE_FAILURES_DEFAULT,
+};
+use crate::metadata::{Metadata, OperatorInfo, Task, TaskPart};
+use crate::sink::{SinkCommit, SinkStep};
+use crate::stats::Stats;
+use crate::store::{StoreDone, StoreOp};
+use publish::{Publish, Published};
+use restore::{Restore, RestoreStep, Scope};
+use run::{Pending, Run};
+use std::collections::BTreeSet;
+
+/// When and how checkpoints are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointConfig {
+    /// Time from one trigger to the next, in milliseconds; `None` leaves the final checkpoint of a finite job.
+    pub interval_ms: Option<u64>,
+    /// Least time between the end of one and the trigger of the next, in milliseconds.
+    pub min_pause_ms: u64,
+    /// Age at which a pending checkpoint is given up, in milliseconds.
+    pub timeout_ms: u64,
+    /// Consecutive failures that the job survives.
+    pub tolerable_failures: u32,
+    /// Completed checkpoints to keep, 1 to [`RETAINED_MAX`].
+    pub retained: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        CheckpointConfig {
+            interval_ms: None,
+            min_pause_ms: 0,
+            timeout_ms: TIMEOUT_MS_DEFAULT,
+            tolerable_failures: TOLERABLE_FAILURES_DEFAULT,
+            retained: RETAINED_DEFAULT,
+        }
+    }
+}
+
+/// What metadata says about the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobInfo {
+    /// The job.
+    pub job: u128,
+    /// Its name.
+    pub name: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Parallelism asked for.
+    pub parallelism: u32,
+    /// Fingerprint of its graph.
+    pub graph_fingerprint: u64,
+    /// Fingerprint of the executable.
+    pub binary_fingerprint: u64,
+    /// Its operators.
+    pub operators: Vec<OperatorInfo>,
+}
+
+/// What the coordinator is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The attempt has failed or is being cancelled: what is pending is void from now on.
+    Stop,
+    /// The attempt before (if any) is over: choose what `attempt` restores and make the output fit.
+    /// Answered by `Restored` or `RestoreFailed`.
+    Restore {
+        /// The new attempt, larger than every earlier one.
+        attempt: u32,
+    },
+    /// The sinks of an attempt write to these directories; answered by `OutputsReady` when older attempts
+    /// are fenced there. Comes between `Restored` and `Started`.
+    Outputs {
+        /// The attempt.
+        attempt: u32,
+        /// Output directories.
+        roots: Vec<String>,
+    },
+    /// Every task of the attempt is running.
+    Started {
+        /// The attempt.
+        attempt: u32,
+        /// All tasks.
+        tasks: Vec<Task>,
+        /// Those without input.
+        sources: Vec<Task>,
+    },
+    /// A task's part is durable.
+    Acknowledge {
+        /// Epoch of the message.
+        epoch: u64,
+        /// The attempt.
+        attempt: u32,
+        /// The checkpoint.
+        checkpoint: u64,
+        /// The part; names its task.
+        part: Box<TaskPart>,
+    },
+    /// A task cannot take part.
+    Decline {
+        /// Epoch of the message.
+        epoch: u64,
+        /// The attempt.
+        attempt: u32,
+        /// The checkpoint.
+        checkpoint: u64,
+        /// The task.
+        task: Task,
+        /// Why.
+        reason: String,
+    },
+    /// A task has seen the end of its input and flushed.
+    EndOfData {
+        /// The attempt.
+        attempt: u32,
+        /// The task.
+        task: Task,
+    },
+    /// A TaskManager could not read the restored checkpoint.
+    Suspect {
+        /// The checkpoint.
+        checkpoint: u64,
+    },
+    /// The job is over (finished, cancelled or failed) and no task of it runs: resolve, clean. Answered by
+    /// `Ended`.
+    End {
+        /// The last attempt.
+        attempt: u32,
+    },
+    /// Time has passed; see [`Coordinator::deadline`].
+    Tick,
+    /// Answer to a store operation.
+    Store {
+        /// Number of the operation.
+        op: u64,
+        /// The answer.
+        done: StoreDone,
+    },
+}
+
+/// What the coordinator wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Execute and answer with [`Input::Store`].
+    Store {
+        /// Number of the operation.
+        op: u64,
+        /// The operation.
+        body: StoreOp,
+    },
+    /// Tell the tasks of the attempt to begin.
+    Trigger {
+        /// The attempt.
+        attempt: u32,
+        /// The checkpoint.
+        checkpoint: u64,
+    },
+    /// Durable and committed: tell the tasks.
+    Completed {
+        /// The attempt.
+        attempt: u32,
+        /// The checkpoint.
+        checkpoint: u64,
+        /// Nothing follows; make FINISHED durable before the tasks are told.
+        last: bool,
+    },
+    /// Will never complete: tell the tasks.
+    Aborted {
+        /// The attempt.
+        attempt: u32,
+        /// The checkpoint.
+        checkpoint: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The attempt cannot go on.
+    FailAttempt {
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        reason: String,
+        /// No restart helps.
+        permanent: bool,
+    },
+    /// Older attempts are fenced in the directories of [`Input::Outputs`].
+    OutputsReady {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// What the attempt restores; the output holds exactly what this checkpoint says.
+    Restored {
+        /// The attempt.
+        attempt: u32,
+        /// The restore point.
+        point: RestorePoint,
+    },
+    /// No restore point.
+    RestoreFailed {
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        reason: String,
+        /// No retry helps.
+        permanent: bool,
+    },
+    /// The job's output is clean.
+    Ended {
+        /// What could not be removed, and why.
+        leftover: Option<String>,
+    },
+    /// Something people should read.
+    Report(String),
+    /// A newer leader exists; this one must stop.
+    Deposed {
+        /// Its epoch.
+        newest: u64,
+    },
+}
+
+/// What an attempt starts from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestorePoint {
+    /// The checkpoint, `None` for a start from nothing.
+    pub checkpoint: Option<Box<Metadata>>,
+    /// Newer checkpoints that could not be used.
+    pub refused: Vec<Refused>,
+    /// Visible output files that belonged to those and were taken back.
+    pub taken_back: u32,
+    /// Smallest id that a checkpoint of the attempt can have.
+    pub first_checkpoint: u64,
+}
+
+/// A checkpoint that could not be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The checkpoint.
+    pub id: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The store work under way.
+#[derive(Clone, Debug)]
+enum Work {
+    Idle,
+    Publish(Box<Publish>),
+    Retain,
+    Restore(Box<Restore>),
+    Fence { attempt: u32, sink: SinkCommit },
+    End(SinkCommit),
+}
+
+/// What is to be begun as soon as the work under way allows.
+#[derive(Clone, Debug)]
+enum Goal {
+    Restore { attempt: u32 },
+    Fence { attempt: u32, roots: Vec<String> },
+    End { attempt: u32 },
+}
+
+/// The coordinator. See the module for its rules.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    config: CheckpointConfig,
+    info: JobInfo,
+    epoch: u64,
+    /// Checkpoints that count, oldest first.
+    legal: Vec<Legal>,
+    /// Output directories known so far.
+    roots: BTreeSet<String>,
+    next_id: u64,
+    run: Option<Run>,
+    pending: Option<Pending>,
+    /// Fully acknowledged; its publication begins when the store work under way allows.
+    ready: Option<Box<Publish>>,
+    work: Work,
+    goal: Option<Goal>,
+    op: u64,
+    in_flight: bool,
+    tries: u32,
+    retry_at: Option<u64>,
+    suspect: Option<(u64, u32)>,
+    failures: u32,
+    deposed: bool,
+    stats: Stats,
+    actions: Vec<Action>,
+}
+
+impl Coordinator {
+    /// A coordinator of a job under `epoch`. `legal` is what the epoch's settled record lists for the job,
+    /// `roots` the output directories known from before; both are empty for a new job.
+    pub fn new(
+        config: CheckpointConfig,
+        info: JobInfo,
+        epoch: u64,
+        legal: Vec<Legal>,
+        roots: Vec<String>,
+    ) -> Self {
+        let config = CheckpointConfig { retained: config.retained.clamp(1, RETAINED_MAX), ..config };
+        Coordinator {
+            config,
+            info,
+            epoch,
+            legal,
+            roots: roots.into_iter().collect(),
+            next_id: 1,
+            run: None,
+            pending: None,
+            ready: None,
+            work: Work::Idle,
+            goal: None,
+            op: 0,
+            in_flight: false,
+            tries: 0,
+            retry_at: None,
+            suspect: None,
+            failures: 0,
+            deposed: false,
+            stats: Stats::default(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Counts and history for people.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Statistics of an earlier leadership, to go on counting from.
+    pub fn resume_stats(&mut self, stats: Stats) {
+        self.stats = stats;
+    }
+
+    /// Output directories known so far; to be kept with the job.
+    pub fn roots(&self) -> impl Iterator<Item = &str> {
+        self.roots.iter().map(String::as_str)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &CheckpointConfig {
+        &self.config
+    }
+
+    /// When [`Input::Tick`] is needed next, in the milliseconds of `now_ms`; `None` if nothing is timed.
+    pub fn deadline(&self) -> Option<u64> {
+        let timeout = self.pending.as_ref().map(|pending| self.expires(pending));
+        [self.retry_at, timeout, self.trigger_at()].into_iter().flatten().min()
+    }
+
+    /// Takes one input and says what follows from it, in order.
+    pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Action> {
+        if !self.deposed {
+            self.take(input, now_ms);
+            self.drive(now_ms);
+            self.trigger_if_due(now_ms);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    fn take(&mut self, input: Input, now_ms: u64) {
+        match input {
+            Input::Stop => self.leave(now_ms),
+            Input::Restore { attempt } => {
+                self.leave(now_ms);
+                self.goal = Some(Goal::Restore { attempt });
+            }
+            Input::End { attempt } => {
+                self.leave(now_ms);
+                self.goal = Some(Goal::End { attempt });
+            }
+            Input::Outputs { attempt, roots } => self.outputs(attempt, roots),
+            Input::Started { attempt, tasks, sources } => self.started(attempt, tasks, sources, now_ms),
+            Input::Acknowledge { epoch, attempt, checkpoint, part } => {
+                if epoch == self.epoch {
+                    self.acknowledge(attempt, checkpoint, *part, now_ms);
+                }
+            }
+            Input::Decline { epoch, attempt, checkpoint, task, reason } => {
+                if epoch == self.epoch {
+                    self.decline(attempt, checkpoint, task, &reason, now_ms);
+                }
+            }
+            Input::EndOfData { attempt, task } => self.end_of_data(attempt, task),
+            Input::Suspect { checkpoint } => self.suspect(checkpoint),
+            Input::Tick => self.expire(now_ms),
+            Input::Store { op, done } => self.stored(op, done, now_ms),
+        }
+    }
+
+    /// The attempt is over: what is pending is void, in this one transition.
+    fn leave(&mut self, now_ms: u64) {
+        self.run = None;
+        let pending = self.pending.take().map(|pending| pending.id);
+        let ready = self.ready.take().map(|publish| publish.id());
+        for id in pending.into_iter().chain(ready) {
+            self.stats.failed(id, now_ms, "the attempt ended before it completed");
+        }
+        // Fencing new directories concerned that attempt, too.
+        self.goal = None;
+    }
+
+    fn outputs(&mut self, attempt: u32, roots: Vec<String>) {
+        let new: Vec<String> = roots.into_iter().filter(|root| !self.roots.contains(root)).collect();
+        self.roots.extend(new.iter().cloned());
+        if new.is_empty() {
+            self.actions.push(Action::OutputsReady { attempt });
+        } else {
+            self.goal = Some(Goal::Fence { attempt, roots: new });
+        }
+    }
+
+    fn suspect(&mut self, checkpoint: u64) {
+        self.suspect = match self.suspect {
+            Some((id, count)) if id == checkpoint => Some((id, count + 1)),
+            _ => Some((checkpoint, 1)),
+        };
+    }
+
+    /// Gives the answer of the store to the work that asked.
+    fn stored(&mut self, op: u64, done: StoreDone, now_ms: u64) {
+        if !self.in_flight || op != self.op {
+            return;
+        }
+        self.in_flight = false;
+        if let StoreDone::Failed(reason) = done {
+            return self.store_failed(&reason, now_ms);
+        }
+        self.tries = 0;
+        match &mut self.work {
+            Work::Idle => {}
+            Work::Retain => self.work = Work::Idle,
+            Work::Publish(publish) => {
+                let outcome = publish.handle(done);
+                self.published(outcome, now_ms);
+            }
+            Work::Restore(restore) => {
+                let scope = Scope {
+                    epoch: self.epoch,
+                    legal: &self.legal,
+                    roots: &mut self.roots,
+                    suspect: self.suspect.filter(|(_, count)| *count >= SUSPECT_RESTORES_MAX),
+                };
+                restore.handle(done, scope);
+            }
+            Work::Fence { sink, .. } | Work::End(sink) => {
+                let StoreDone::Sink(done) = done else { panic!("invariant: {done:?} answers no sink op") };
+                sink.handle(done).expect("invariant: nothing is committed here");
+            }
+        }
+    }
+
+    /// An operation may or may not have happened. Everything is repeatable; what differs is how long.
+    fn store_failed(&mut self, reason: &str, now_ms: u64) {
+        self.tries += 1;
+        self.retry_at = Some(now_ms + STORE_RETRY_MS * u64::from(self.tries.min(STORE_TRIES_MAX)));
+        let exhausted = self.tries >= STORE_TRIES_MAX;
+        match &mut self.work {
+            Work::Publish(publish) => {
+                publish.failed();
+                if publish.is_published() && exhausted {
+                    let attempt = publish.attempt();
+                    self.give_up(Action::FailAttempt {
+                        attempt,
+                        reason: format!("committing output failed: {reason}"),
+                        permanent: false,
+                    });
+                } else if self.tries == STORE_TRIES_MAX {
+                    self.actions.push(Action::Report(format!(
+                        "checkpoint {}: it is unknown whether it was published, and the store does not \
+                         answer ({reason}); asking until it does",
+                        publish.id()
+                    )));
+                }
+            }
+            Work::Restore(restore) if exhausted => {
+                let (attempt, reason) = (restore.attempt(), format!("restore: {reason}"));
+                self.give_up(Action::RestoreFailed { attempt, reason, permanent: false });
+            }
+            Work::Fence { attempt, .. } if exhausted => {
+                let (attempt, reason) = (*attempt, format!("output directory: {reason}"));
+                self.give_up(Action::FailAttempt { attempt, reason, permanent: false });
+            }
+            Work::End(_) if exhausted => {
+                self.give_up(Action::Ended { leftover: Some(reason.to_owned()) });
+            }
+            // Old checkpoints are deleted after the next one instead.
+            Work::Retain => self.give_up(Action::Report(format!("old checkpoints stay: {reason}"))),
+            _ => {}
+        }
+    }
+
+    fn give_up(&mut self, action: Action) {
+        self.work = Work::Idle;
+        self.tries = 0;
+        self.retry_at = None;
+        self.actions.push(action);
+    }
+
+    /// Keeps exactly one store operation in flight while there is work.
+    fn drive(&mut self, now_ms: u64) {
+        while !self.in_flight && !self.deposed {
+            if self.goal.is_some() && self.may_preempt() {
+                self.begin_goal();
+                continue;
+            }
+            if matches!(self.work, Work::Idle | Work::Retain)
+                && let Some(publish) = self.ready.take()
+            {
+                self.retry_at = None;
+                self.tries = 0;
+                self.work = Work::Publish(publish);
+            }
+            if self.retry_at.is_some_and(|at| now_ms < at) {
+                return;
+            }
+            self.retry_at = None;
+            let Some(body) = self.next_op(now_ms) else { return };
+            self.op += 1;
+            self.in_flight = true;
+            self.actions.push(Action::Store { op: self.op, body });
+        }
+    }
+
+    /// Only a publication whose fate is unknown must be seen through before anything else.
+    fn may_preempt(&self) -> bool {
+        match &self.work {
+            Work::Publish(publish) => publish.is_published(),
+            _ => true,
+        }
+    }
+
+    fn begin_goal(&mut self) {
+        self.retry_at = None;
+        self.tries = 0;
+        let job = self.info.job;
+        self.work = match self.goal.take().expect("invariant: checked by the caller") {
+            Goal::Restore { attempt } => Work::Restore(Box::new(Restore::new(job, attempt))),
+            Goal::Fence { attempt, roots } => {
+                // The attempt's sinks may already have made their directory: only older ones are fenced.
+                let upto = (self.epoch, attempt.saturating_sub(1));
+                Work::Fence { attempt, sink: SinkCommit::end(job, roots, upto) }
+            }
+            Goal::End { attempt } => {
+                let roots = self.roots.iter().cloned().collect();
+                Work::End(SinkCommit::end(job, roots, (self.epoch, attempt)))
+            }
+        };
+    }
+
+    /// The next operation of the work under way; finishes work that needs none.
+    fn next_op(&mut self, now_ms: u64) -> Option<StoreOp> {
+        match &mut self.work {
+            Work::Idle => None,
+            Work::Retain => {
+                let below = self.legal.first().map_or(0, |legal| legal.id);
+                Some(StoreOp::Retain { job: self.info.job, below })
+            }
+            Work::Publish(publish) => match publish.next_op() {
+                Some(op) => Some(op),
+                None => self.committed(now_ms),
+            },
+            Work::Restore(restore) => match restore.step() {
+                RestoreStep::Op(op) => Some(op),
+                RestoreStep::Done => self.restored(now_ms),
+                RestoreStep::Failed { reason } => {
+                    let attempt = restore.attempt();
+                    self.give_up(Action::RestoreFailed { attempt, reason, permanent: true });
+                    None
+                }
+                RestoreStep::Deposed { newest } => self.depose(newest),
+            },
+            Work::Fence { attempt, sink } => match sink.step() {
+                SinkStep::Op(op) => Some(StoreOp::Sink(op)),
+                SinkStep::Done { .. } => {
+                    let attempt = *attempt;
+                    self.give_up(Action::OutputsReady { attempt });
+                    None
+                }
+            },
+            Work::End(sink) => match sink.step() {
+                SinkStep::Op(op) => Some(StoreOp::Sink(op)),
+                SinkStep::Done { .. } => {
+                    self.give_up(Action::Ended { leftover: None });
+                    None
+                }
+            },
+        }
+    }
+
+    fn depose(&mut self, newest: u64) -> Option<StoreOp> {
+        self.deposed = true;
+        self.actions.push(Action::Deposed { newest });
+        None
+    }
+
+    /// A publication came one step further.
+    fn published(&mut self, outcome: Published, now_ms: u64) {
+        let Work::Publish(publish) = &self.work else { return };
+        let (id, attempt) = (publish.id(), publish.attempt());
+        match outcome {
+            Published::Continue => {}
+            Published::Yes => {
+                self.legal.push(Legal { id, epoch: self.epoch });
+                let cut = self.legal.len().saturating_sub(self.config.retained);
+                self.legal.drain(..cut);
+                self.failures = 0;
+                self.stats.completed(id, now_ms, publish.metadata());
+            }
+            Published::Lost(reason) => {
+                self.work = Work::Idle;
+                self.checkpoint_failed(attempt, id, &reason, now_ms);
+            }
+            Published::Deposed { newest } => {
+                self.depose(newest);
+            }
+            Published::SinkFailed(error) => {
+                // Nobody but a fence moves pending files, so a restart looks once more at all places.
+                let reason = error.to_string();
+                self.give_up(Action::FailAttempt { attempt, reason, permanent: false });
+            }
+        }
+    }
+
+    /// Output is committed: tasks are told, then old checkpoints go.
+    fn committed(&mut self, now_ms: u64) -> Option<StoreOp> {
+        let Work::Publish(publish) = std::mem::replace(&mut self.work, Work::Retain) else {
+            panic!("invariant: only a publication is committed")
+        };
+        let (attempt, checkpoint, last) = (publish.attempt(), publish.id(), publish.metadata().last);
+        if let Some(run) = &mut self.run {
+            run.completed(now_ms, self.config.min_pause_ms);
+            self.actions.push(Action::Completed { attempt, checkpoint, last });
+        }
+        if last {
+            self.run = None;
+        }
+        self.next_op(now_ms)
+    }
+
+    fn restored(&mut self, now_ms: u64) -> Option<StoreOp> {
+        let Work::Restore(restore) = std::mem::replace(&mut self.work, Work::Idle) else {
+            panic!("invariant: only a restore is restored")
+        };
+        let attempt = restore.attempt();
+        self.next_id = self.next_id.max(restore.first_free_id());
+        let point = restore.into_point(self.next_id);
+        let chosen = point.checkpoint.as_ref().map(|metadata| metadata.id);
+        self.legal.retain(|legal| Some(legal.id) <= chosen);
+        if self.suspect.is_some_and(|(id, _)| Some(id) != chosen) {
+            self.suspect = None;
+        }
+        self.failures = 0;
+        for refused in &point.refused {
+            self.stats.refused(refused);
+            self.actions.push(Action::Report(format!(
+                "checkpoint {} cannot be used ({}); {} is used instead",
+                refused.id,
+                refused.reason,
+                chosen.map_or("the beginning".to_owned(), |id| format!("checkpoint {id}"))
+            )));
+        }
+        if let Some(id) = chosen {
+            self.stats.restored(id, now_ms);
+        }
+        self.actions.push(Action::Restored { attempt, point });
+        None
+    }
+}

@@ -1,0 +1,385 @@
+//! The coordinator's rules one by one, driven by hand.
+
+use tidegate_checkpoint::*;
+
+const JOB: u128 = 9;
+const SOURCE: Task = Task { vertex: 0, subtask: 0 };
+const COUNT: Task = Task { vertex: 1, subtask: 0 };
+
+fn coordinator(config: CheckpointConfig) -> Coordinator {
+    let info = JobInfo {
+        job: JOB,
+        name: "job".into(),
+        args: Vec::new(),
+        parallelism: 1,
+        graph_fingerprint: 1,
+        binary_fingerprint: 1,
+        operators: Vec::new(),
+    };
+    Coordinator::new(config, info, 1, Vec::new(), Vec::new())
+}
+
+fn every(interval_ms: u64) -> CheckpointConfig {
+    CheckpointConfig { interval_ms: Some(interval_ms), ..CheckpointConfig::default() }
+}
+
+/// Answers the one store operation among the actions; gives the other actions.
+fn answer(c: &mut Coordinator, actions: Vec<Action>, done: StoreDone, now_ms: u64) -> Vec<Action> {
+    let [op] = actions.iter().filter_map(op_of).collect::<Vec<_>>()[..] else {
+        panic!("one store operation expected: {actions:?}")
+    };
+    c.handle(Input::Store { op, done }, now_ms)
+}
+
+fn op_of(action: &Action) -> Option<u64> {
+    if let Action::Store { op, .. } = action { Some(*op) } else { None }
+}
+
+fn body(actions: &[Action]) -> &StoreOp {
+    actions
+        .iter()
+        .find_map(|action| if let Action::Store { body, .. } = action { Some(body) } else { None })
+        .unwrap_or_else(|| panic!("a store operation expected: {actions:?}"))
+}
+
+/// Restores from nothing and starts attempt 1 at time 0.
+fn running(config: CheckpointConfig) -> Coordinator {
+    let mut c = coordinator(config);
+    let actions = c.handle(Input::Restore { attempt: 1 }, 0);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 0);
+    let actions = answer(&mut c, actions, StoreDone::Scanned(Vec::new()), 0);
+    assert!(
+        matches!(&actions[..], [Action::Restored { attempt: 1, point }] if point.checkpoint.is_none()),
+        "{actions:?}"
+    );
+    start(&mut c, 1, 0);
+    c
+}
+
+fn start(c: &mut Coordinator, attempt: u32, now_ms: u64) {
+    let (tasks, sources) = (vec![SOURCE, COUNT], vec![SOURCE]);
+    assert_eq!(c.handle(Input::Started { attempt, tasks, sources }, now_ms), []);
+}
+
+fn part(task: Task, finished: bool) -> Box<TaskPart> {
+    Box::new(TaskPart { task, finished, alignment_ns: 0, bytes: 1, operators: Vec::new() })
+}
+
+fn ack(c: &mut Coordinator, attempt: u32, checkpoint: u64, task: Task, now_ms: u64) -> Vec<Action> {
+    c.handle(Input::Acknowledge { epoch: 1, attempt, checkpoint, part: part(task, false) }, now_ms)
+}
+
+/// Triggers at `now_ms` and acknowledges: what remains is the publication.
+fn acknowledged(c: &mut Coordinator, checkpoint: u64, now_ms: u64) -> Vec<Action> {
+    assert_eq!(c.handle(Input::Tick, now_ms), [Action::Trigger { attempt: 1, checkpoint }]);
+    assert_eq!(ack(c, 1, checkpoint, SOURCE, now_ms), []);
+    ack(c, 1, checkpoint, COUNT, now_ms)
+}
+
+fn complete(c: &mut Coordinator, checkpoint: u64, now_ms: u64) -> Box<Metadata> {
+    let actions = acknowledged(c, checkpoint, now_ms);
+    let StoreOp::PutMetadata { metadata, outputs: false } = body(&actions).clone() else {
+        panic!("{actions:?}")
+    };
+    let actions = answer(c, actions, StoreDone::Created, now_ms);
+    assert_eq!(*body(&actions), StoreOp::NewestEpoch);
+    let actions = answer(c, actions, StoreDone::Newest(1), now_ms);
+    assert_eq!(actions[0], Action::Completed { attempt: 1, checkpoint, last: false });
+    assert!(matches!(body(&actions), StoreOp::Retain { .. }));
+    assert_eq!(answer(c, actions, StoreDone::Done, now_ms), []);
+    metadata
+}
+
+#[test]
+fn the_order_of_a_good_checkpoint() {
+    let mut c = running(every(100));
+    assert_eq!(c.deadline(), Some(100));
+    assert_eq!(c.handle(Input::Tick, 99), []);
+    let metadata = complete(&mut c, 1, 100);
+    assert_eq!((metadata.id, metadata.epoch, metadata.attempt, metadata.last), (1, 1, 1, false));
+    assert_eq!(metadata.tasks.len(), 2);
+    assert_eq!(c.deadline(), Some(200));
+    assert_eq!(c.stats().completed, 1);
+}
+
+#[test]
+fn acknowledgements_of_others_do_not_count() {
+    let mut c = running(every(100));
+    c.handle(Input::Tick, 100);
+    ack(&mut c, 1, 1, SOURCE, 100);
+    let other = |c: &mut Coordinator, epoch, attempt, checkpoint, task| {
+        c.handle(Input::Acknowledge { epoch, attempt, checkpoint, part: part(task, false) }, 100)
+    };
+    assert_eq!(other(&mut c, 0, 1, 1, COUNT), [], "epoch");
+    assert_eq!(other(&mut c, 1, 2, 1, COUNT), [], "attempt");
+    assert_eq!(other(&mut c, 1, 1, 2, COUNT), [], "checkpoint");
+    assert_eq!(other(&mut c, 1, 1, 1, SOURCE), [], "a second time");
+    assert_eq!(other(&mut c, 1, 1, 1, Task { vertex: 1, subtask: 1 }), [], "task");
+    assert!(matches!(body(&other(&mut c, 1, 1, 1, COUNT)), StoreOp::PutMetadata { .. }));
+}
+
+#[test]
+fn a_lost_answer_is_read_back() {
+    let mut c = running(every(100));
+    let actions = acknowledged(&mut c, 1, 100);
+    let StoreOp::PutMetadata { metadata, .. } = body(&actions).clone() else { panic!() };
+    assert_eq!(answer(&mut c, actions, StoreDone::Failed("?".into()), 100), []);
+    let at = c.deadline().unwrap();
+    let actions = c.handle(Input::Tick, at);
+    assert!(matches!(body(&actions), StoreOp::ReadMetadata { id: 1, .. }));
+    let actions = answer(&mut c, actions, StoreDone::Metadata(metadata), at);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), at);
+    assert!(matches!(actions[0], Action::Completed { checkpoint: 1, .. }));
+}
+
+#[test]
+fn what_is_absent_is_voided_so_that_it_cannot_come_later() {
+    let mut c = running(every(100));
+    let actions = acknowledged(&mut c, 1, 100);
+    answer(&mut c, actions, StoreDone::Failed("?".into()), 100);
+    let actions = c.handle(Input::Tick, 1_000);
+    let actions = answer(&mut c, actions, StoreDone::Absent, 1_000);
+    assert!(matches!(body(&actions), StoreOp::VoidMetadata { id: 1, .. }));
+    let actions = answer(&mut c, actions, StoreDone::Created, 1_000);
+    assert!(matches!(actions[0], Action::Aborted { checkpoint: 1, .. }), "{actions:?}");
+    // It was there after all: then it counts.
+    let actions = c.handle(Input::Tick, 2_000);
+    assert_eq!(actions, [Action::Trigger { attempt: 1, checkpoint: 2 }]);
+    ack(&mut c, 1, 2, SOURCE, 2_000);
+    let actions = ack(&mut c, 1, 2, COUNT, 2_000);
+    let StoreOp::PutMetadata { metadata, .. } = body(&actions).clone() else { panic!() };
+    answer(&mut c, actions, StoreDone::Failed("?".into()), 2_000);
+    let actions = c.handle(Input::Tick, 3_000);
+    let actions = answer(&mut c, actions, StoreDone::Absent, 3_000);
+    let actions = answer(&mut c, actions, StoreDone::Exists, 3_000);
+    let actions = answer(&mut c, actions, StoreDone::Metadata(metadata), 3_000);
+    assert_eq!(*body(&actions), StoreOp::NewestEpoch);
+}
+
+#[test]
+fn a_restore_waits_until_a_publication_is_resolved_and_voids_what_is_pending() {
+    let mut c = running(every(100));
+    let put = acknowledged(&mut c, 1, 100);
+    assert_eq!(c.handle(Input::Stop, 101), []);
+    assert_eq!(c.handle(Input::Restore { attempt: 2 }, 102), []);
+    assert_eq!(answer(&mut c, put, StoreDone::Failed("?".into()), 103), []);
+    let actions = c.handle(Input::Tick, 1_000);
+    assert!(matches!(body(&actions), StoreOp::ReadMetadata { id: 1, .. }), "{actions:?}");
+    let actions = answer(&mut c, actions, StoreDone::Absent, 1_000);
+    let actions = answer(&mut c, actions, StoreDone::Created, 1_000);
+    // Void: now a restore point can be chosen.
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 1_000);
+    assert!(matches!(body(&actions), StoreOp::Scan { .. }));
+
+    let mut c = running(every(100));
+    c.handle(Input::Tick, 100);
+    ack(&mut c, 1, 1, SOURCE, 100);
+    let actions = c.handle(Input::Stop, 101);
+    assert_eq!(actions, []);
+    assert_eq!(ack(&mut c, 1, 1, COUNT, 102), [], "it is void");
+    assert_eq!(c.stats().failed, 1);
+}
+
+#[test]
+fn a_newer_leader_ends_this_one_before_it_commits() {
+    let mut c = running(every(100));
+    let actions = acknowledged(&mut c, 1, 100);
+    let actions = answer(&mut c, actions, StoreDone::Created, 100);
+    assert_eq!(answer(&mut c, actions, StoreDone::Newest(2), 100), [Action::Deposed { newest: 2 }]);
+    assert_eq!(c.handle(Input::Tick, 10_000), []);
+    assert_eq!(c.handle(Input::Restore { attempt: 2 }, 10_000), []);
+}
+
+#[test]
+fn another_leaders_metadata_under_the_same_id_fails_the_checkpoint() {
+    let mut c = running(every(100));
+    let actions = acknowledged(&mut c, 1, 100);
+    let StoreOp::PutMetadata { mut metadata, .. } = body(&actions).clone() else { panic!() };
+    let actions = answer(&mut c, actions, StoreDone::Exists, 100);
+    metadata.epoch = 7;
+    let actions = answer(&mut c, actions, StoreDone::Metadata(metadata), 100);
+    assert!(
+        matches!(&actions[..], [Action::Aborted { checkpoint: 1, reason, .. }] if reason.contains("epoch 7"))
+    );
+}
+
+#[test]
+fn one_at_a_time_with_a_pause_between() {
+    let config = CheckpointConfig { min_pause_ms: 50, ..every(100) };
+    let mut c = running(config);
+    let put = acknowledged(&mut c, 1, 100);
+    assert_eq!(c.handle(Input::Tick, 300), [], "the first is being published");
+    let actions = answer(&mut c, put, StoreDone::Created, 310);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 310);
+    answer(&mut c, actions, StoreDone::Done, 310);
+    assert_eq!(c.deadline(), Some(360));
+    assert_eq!(c.handle(Input::Tick, 359), []);
+    assert_eq!(c.handle(Input::Tick, 360), [Action::Trigger { attempt: 1, checkpoint: 2 }]);
+}
+
+#[test]
+fn a_checkpoint_expires_and_a_few_failures_are_tolerated() {
+    let config = CheckpointConfig { timeout_ms: 1_000, tolerable_failures: 1, ..every(100) };
+    let mut c = running(config);
+    c.handle(Input::Tick, 100);
+    assert_eq!(c.deadline(), Some(1_100));
+    let actions = c.handle(Input::Tick, 1_100);
+    assert!(
+        matches!(&actions[..], [Action::Aborted { checkpoint: 1, reason, .. }] if reason.contains("2 tasks"))
+    );
+    let actions = c.handle(Input::Tick, 1_600);
+    assert_eq!(actions, [Action::Trigger { attempt: 1, checkpoint: 2 }]);
+    let reason = "disk full".to_owned();
+    let decline = Input::Decline { epoch: 1, attempt: 1, checkpoint: 2, task: COUNT, reason };
+    let actions = c.handle(decline, 1_600);
+    assert!(
+        matches!(&actions[..], [Action::Aborted { checkpoint: 2, .. }, Action::FailAttempt { reason, permanent: false, .. }]
+            if reason.contains("disk full")),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_success_forgives_failures() {
+    let config = CheckpointConfig { tolerable_failures: 1, ..every(100) };
+    let mut c = running(config);
+    for (id, good) in [(1, false), (2, true), (3, false), (4, true)] {
+        let now_ms = id * 10_000;
+        if good {
+            complete(&mut c, id, now_ms);
+            continue;
+        }
+        c.handle(Input::Tick, now_ms);
+        let decline =
+            Input::Decline { epoch: 1, attempt: 1, checkpoint: id, task: COUNT, reason: String::new() };
+        assert_eq!(c.handle(decline, now_ms).len(), 1, "tolerated");
+    }
+}
+
+#[test]
+fn without_an_interval_there_is_the_final_checkpoint() {
+    let mut c = running(CheckpointConfig::default());
+    assert_eq!(c.deadline(), None);
+    assert_eq!(c.handle(Input::Tick, 1_000_000), []);
+    assert_eq!(c.handle(Input::EndOfData { attempt: 9, task: SOURCE }, 1_000_000), [], "another attempt");
+    let actions = c.handle(Input::EndOfData { attempt: 1, task: SOURCE }, 1_000_000);
+    assert_eq!(actions, [Action::Trigger { attempt: 1, checkpoint: 1 }]);
+    let last = |task| Input::Acknowledge { epoch: 1, attempt: 1, checkpoint: 1, part: part(task, true) };
+    c.handle(last(SOURCE), 1_000_000);
+    let actions = c.handle(last(COUNT), 1_000_000);
+    assert!(matches!(body(&actions), StoreOp::PutMetadata { metadata, .. } if metadata.last));
+    let actions = answer(&mut c, actions, StoreDone::Created, 1_000_000);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 1_000_000);
+    assert_eq!(actions[0], Action::Completed { attempt: 1, checkpoint: 1, last: true });
+    answer(&mut c, actions, StoreDone::Done, 1_000_000);
+    assert_eq!(c.handle(Input::Tick, 9_000_000), [], "nothing follows");
+    let actions = c.handle(Input::End { attempt: 1 }, 9_000_000);
+    assert_eq!(actions, [Action::Ended { leftover: None }]);
+}
+
+#[test]
+fn only_as_many_are_kept_as_wanted() {
+    let mut c = running(CheckpointConfig { retained: 2, ..every(100) });
+    for id in 1..=2 {
+        complete(&mut c, id, id * 1_000);
+    }
+    let actions = acknowledged(&mut c, 3, 3_000);
+    let actions = answer(&mut c, actions, StoreDone::Created, 3_000);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 3_000);
+    assert_eq!(*body(&actions), StoreOp::Retain { job: JOB, below: 2 });
+}
+
+#[test]
+fn the_next_checkpoint_may_be_acknowledged_while_old_ones_are_deleted() {
+    let mut c = running(every(100));
+    let actions = acknowledged(&mut c, 1, 100);
+    let actions = answer(&mut c, actions, StoreDone::Created, 100);
+    let retain = answer(&mut c, actions, StoreDone::Newest(1), 100);
+    let trigger = c.handle(Input::Tick, 200);
+    assert_eq!(trigger, [Action::Trigger { attempt: 1, checkpoint: 2 }]);
+    ack(&mut c, 1, 2, SOURCE, 200);
+    assert_eq!(ack(&mut c, 1, 2, COUNT, 200), [], "one operation at a time");
+    let actions = answer(&mut c, retain, StoreDone::Done, 201);
+    assert!(matches!(body(&actions), StoreOp::PutMetadata { .. }));
+}
+
+/// Restores with checkpoints 1 and 2 in the store; gives the actions after the scan.
+fn restoring(c: &mut Coordinator) -> Vec<Action> {
+    c.handle(Input::Stop, 10_000);
+    let actions = c.handle(Input::Restore { attempt: 2 }, 10_000);
+    let actions = answer(c, actions, StoreDone::Newest(1), 10_000);
+    let entry =
+        |id| Scanned { id, quarantined: false, state: ScannedState::Present { epoch: 1 }, outputs: false };
+    answer(c, actions, StoreDone::Scanned(vec![entry(1), entry(2)]), 10_000)
+}
+
+#[test]
+fn a_damaged_checkpoint_is_set_aside_by_name_and_an_older_one_is_used() {
+    let mut c = running(every(100));
+    let one = complete(&mut c, 1, 100);
+    complete(&mut c, 2, 1_000);
+    let actions = restoring(&mut c);
+    assert!(matches!(body(&actions), StoreOp::Verify { id: 2, .. }));
+    let actions = answer(&mut c, actions, StoreDone::Damaged("x.state: truncated".into()), 10_000);
+    assert!(matches!(body(&actions), StoreOp::Quarantine { id: 2, .. }));
+    let actions = answer(&mut c, actions, StoreDone::Done, 10_000);
+    assert!(matches!(body(&actions), StoreOp::Verify { id: 1, .. }));
+    let actions = answer(&mut c, actions, StoreDone::Metadata(one), 10_000);
+    assert!(matches!(body(&actions), StoreOp::ReadOutputs { id: 2, expected: false, .. }));
+    let actions = answer(&mut c, actions, StoreDone::Absent, 10_000);
+    let [Action::Report(text), Action::Restored { attempt: 2, point }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert!(text.contains("checkpoint 2") && text.contains("truncated") && text.contains("checkpoint 1"));
+    assert_eq!(point.checkpoint.as_ref().unwrap().id, 1);
+    assert_eq!(point.refused[0].id, 2);
+    assert_eq!(point.first_checkpoint, 3, "an id is never used twice");
+}
+
+#[test]
+fn a_store_that_fails_is_not_a_damaged_checkpoint() {
+    let mut c = running(every(100));
+    complete(&mut c, 1, 100);
+    complete(&mut c, 2, 1_000);
+    let mut actions = restoring(&mut c);
+    let mut now_ms = 10_000;
+    for _ in 1..limits::STORE_TRIES_MAX {
+        assert_eq!(answer(&mut c, actions, StoreDone::Failed("EIO".into()), now_ms), []);
+        now_ms = c.deadline().unwrap();
+        actions = c.handle(Input::Tick, now_ms);
+        assert!(matches!(body(&actions), StoreOp::Verify { id: 2, .. }));
+    }
+    let actions = answer(&mut c, actions, StoreDone::Failed("EIO".into()), now_ms);
+    assert!(
+        matches!(&actions[..], [Action::RestoreFailed { permanent: false, reason, .. }] if reason.contains("EIO"))
+    );
+}
+
+#[test]
+fn a_checkpoint_that_taskmanagers_cannot_read_is_given_up_after_a_few_tries() {
+    let mut c = running(every(100));
+    complete(&mut c, 1, 100);
+    complete(&mut c, 2, 1_000);
+    for _ in 0..limits::SUSPECT_RESTORES_MAX {
+        assert_eq!(c.handle(Input::Suspect { checkpoint: 2 }, 1_000), []);
+    }
+    let actions = restoring(&mut c);
+    assert!(matches!(body(&actions), StoreOp::Quarantine { id: 2, .. }), "{actions:?}");
+}
+
+#[test]
+fn when_nothing_is_usable_the_job_does_not_start_over() {
+    let mut c = running(every(100));
+    complete(&mut c, 1, 100);
+    complete(&mut c, 2, 1_000);
+    let mut actions = restoring(&mut c);
+    for _ in 0..2 {
+        actions = answer(&mut c, actions, StoreDone::Damaged("cut".into()), 10_000);
+        actions = answer(&mut c, actions, StoreDone::Done, 10_000);
+    }
+    assert!(
+        matches!(&actions[..], [Action::RestoreFailed { permanent: true, reason, .. }]
+            if reason.contains("1: cut") && reason.contains("2: cut")),
+        "{actions:?}"
+    );
+}
