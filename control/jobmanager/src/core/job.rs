@@ -1,0 +1,635 @@
+//! One job: its phase, its attempt, its coordinator, its record.
+//!
+//! The phases, in the order of a good life: `Submitting` → `SavingAttempt` → `Choosing` → `Waiting` →
+//! `Preparing` → `Running` → `SavingFinished` → `Closing` → `Cleaning` → `SavingEnd` → `Over`. A failure leads
+//! from `Preparing` or `Running` to `Stopping` and from there to `SavingAttempt` (restart) or `Cleaning` (for
+//! good); a cancel does the latter from anywhere before `SavingFinished`.
+//!
+//! A failure of one task, link or TaskManager restarts the whole job: every job of today is one pipelined
+//! region, so this is what restarting the region means.
+//!
+//! Always: the attempt in the record is on disk before its restore point is chosen; an attempt exists from
+//! `Preparing` to the last `Closed`.
+
+use super::registry::Registry;
+use super::saver::{Goal, Saver};
+use super::{Action, CoreConfig, Found, Level, Submission};
+use crate::convert;
+use crate::limits::SAVE_RETRY_MS;
+use crate::record::{ExceptionRecord, JobRecord, JobState, RECORD_VERSION, RestoredRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tidegate_checkpoint as ckpt;
+use tidegate_checkpoint::{CheckpointConfig, Coordinator, JobInfo, RestorePoint};
+use tidegate_graph::{JobGraph, Placement, SlotId};
+use tidegate_rpc::{FaultKind, JobId, TaskId, TaskMetrics, TaskState};
+
+/// What a job sees of the core while it works.
+pub(super) struct Cx<'a> {
+    pub(super) config: &'a CoreConfig,
+    pub(super) registry: &'a mut Registry,
+    pub(super) others: &'a BTreeMap<JobId, Job>,
+    pub(super) actions: &'a mut Vec<Action>,
+    pub(super) now_ms: u64,
+}
+
+impl Cx<'_> {
+    pub(super) fn log(&mut self, level: Level, text: String) {
+        self.actions.push(Action::Log(level, text));
+    }
+
+    /// Sends to a TaskManager if it is still there.
+    pub(super) fn send(&mut self, taskmanager: u64, message: tidegate_rpc::ToTaskManager) {
+        if let Some(conn) = self.registry.connection_of(taskmanager) {
+            self.actions.push(Action::Send { conn, message: Box::new(message) });
+        }
+    }
+}
+
+/// What follows when all slots of the attempt are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Then {
+    Restart,
+    Fail,
+    Cancel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The first record is being written; this ticket is answered then.
+    Submitting {
+        ticket: u64,
+    },
+    /// The number of the next attempt is being written.
+    SavingAttempt,
+    /// The coordinator chooses the restore point.
+    Choosing,
+    /// For the time and for slots.
+    Waiting {
+        not_before_ms: u64,
+    },
+    /// `Prepare` is out.
+    Preparing {
+        deadline_ms: u64,
+    },
+    /// `Start` is out.
+    Running,
+    /// `Cancel` is out.
+    Stopping {
+        then: Then,
+        deadline_ms: u64,
+    },
+    /// The last checkpoint is committed; FINISHED is being written.
+    SavingFinished,
+    /// Tasks know and end.
+    Closing {
+        deadline_ms: u64,
+    },
+    /// The coordinator removes what is pending.
+    Cleaning {
+        state: JobState,
+    },
+    /// The end is being written.
+    SavingEnd {
+        state: JobState,
+    },
+    Over,
+}
+
+/// How far a slot of the attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotPhase {
+    Preparing,
+    Prepared,
+    Closed,
+}
+
+/// The slots of an attempt.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) number: u32,
+    pub(super) slots: BTreeMap<SlotId, SlotPhase>,
+    pub(super) outputs: BTreeSet<String>,
+    /// `Start` is out.
+    pub(super) started: bool,
+    /// Every task has been seen running.
+    pub(super) all_running: bool,
+}
+
+/// One task as people see it.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskInfo {
+    pub(crate) id: TaskId,
+    pub(crate) state: TaskState,
+    pub(crate) slot: Option<SlotId>,
+    pub(crate) host: String,
+    pub(crate) started_ms: Option<u64>,
+    pub(crate) ended_ms: Option<u64>,
+    pub(crate) metrics: Option<TaskMetrics>,
+}
+
+/// One job.
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) rank: u64,
+    pub(crate) record: JobRecord,
+    pub(crate) graph: Arc<JobGraph>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) tasks: Vec<TaskInfo>,
+    pub(super) phase: Phase,
+    pub(super) saver: Saver,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) point: Option<RestorePoint>,
+    /// Last restart delay, for the next one.
+    pub(super) backoff_ms: Option<u64>,
+    /// No restart before this.
+    pub(super) not_before_ms: u64,
+    /// Since when all tasks run.
+    pub(super) running_since_ms: Option<u64>,
+    /// Tasks of the attempt that reported the end of data before all tasks ran.
+    pub(super) ended_early: Vec<TaskId>,
+    /// Why it waits, for people.
+    pub(crate) waiting_for: Option<String>,
+    pub(super) restart_policy: crate::config::RestartPolicy,
+    /// It cannot be resumed, and why.
+    broken: Option<String>,
+}
+
+impl Job {
+    /// A job that has just been asked for.
+    pub(super) fn submitted(
+        submission: Submission,
+        config: &CoreConfig,
+        rank: u64,
+        ticket: u64,
+        now_ms: u64,
+    ) -> Self {
+        let Submission { id, request, planned } = submission;
+        let record = JobRecord {
+            version: RECORD_VERSION,
+            id: id.to_string(),
+            request,
+            graph_fingerprint: planned.graph.fingerprint(),
+            graph: planned.graph,
+            state: JobState::Created,
+            cleaned: false,
+            attempt: 1,
+            outputs: planned.outputs,
+            submitted_ms: now_ms,
+            ended_ms: None,
+            restarts: 0,
+            restored: Vec::new(),
+            completed_checkpoints: 0,
+            failed_checkpoints: 0,
+            refused: Vec::new(),
+            exceptions: Vec::new(),
+        };
+        let mut job = Job::from_record(id, record, Vec::new(), config, rank);
+        job.phase = Phase::Submitting { ticket };
+        job.saver.require(Goal::Submitted);
+        job
+    }
+
+    /// A job from the directory; [`Job::resume`] sets it going.
+    pub(super) fn recover(found: Found, config: &CoreConfig, rank: u64) -> Self {
+        let Found { record, id, planned, legal } = found;
+        let mut job = Job::from_record(id, record, legal, config, rank);
+        job.broken = match planned {
+            None => None,
+            Some(Err(reason)) => Some(format!("the job cannot be planned again: {reason}")),
+            Some(Ok(graph)) => {
+                let (expected, found) = (job.record.graph_fingerprint, graph.fingerprint());
+                (expected != found).then(|| {
+                    format!(
+                        "this binary plans another graph (fingerprint {found:016x}) than the job was \
+                         submitted with ({expected:016x}); run the binary that submitted it"
+                    )
+                })
+            }
+        };
+        job
+    }
+
+    fn from_record(
+        id: JobId,
+        record: JobRecord,
+        legal: Vec<ckpt::Legal>,
+        config: &CoreConfig,
+        rank: u64,
+    ) -> Self {
+        let graph = Arc::new(record.graph.clone());
+        let request = &record.request;
+        let checkpoints = CheckpointConfig {
+            interval_ms: request.checkpoint_interval_ms,
+            min_pause_ms: request.min_pause_ms,
+            timeout_ms: request.checkpoint_timeout_ms,
+            tolerable_failures: request.tolerable_failures,
+            retained: request.retained,
+        };
+        let info = JobInfo {
+            job: id.0,
+            name: request.job.clone(),
+            args: request.args.clone(),
+            parallelism: request.parallelism,
+            graph_fingerprint: record.graph_fingerprint,
+            binary_fingerprint: config.binary_fingerprint,
+            operators: convert::operators(&graph),
+        };
+        let mut coordinator =
+            Coordinator::new(checkpoints, info, config.epoch, legal, record.outputs.clone());
+        coordinator.resume_stats(stats_of(&record));
+        let tasks = graph
+            .subtasks()
+            .map(|subtask| TaskInfo {
+                id: TaskId { vertex: subtask.vertex, subtask: subtask.subtask },
+                state: TaskState::Created,
+                slot: None,
+                host: String::new(),
+                started_ms: None,
+                ended_ms: None,
+                metrics: None,
+            })
+            .collect();
+        Job {
+            id,
+            rank,
+            record,
+            graph,
+            coordinator,
+            tasks,
+            phase: Phase::Over,
+            saver: Saver::default(),
+            attempt: None,
+            point: None,
+            backoff_ms: None,
+            not_before_ms: 0,
+            running_since_ms: None,
+            ended_early: Vec::new(),
+            waiting_for: None,
+            restart_policy: config.restart,
+            broken: None,
+        }
+    }
+
+    /// Takes up a recovered job where its record says it was.
+    pub(super) fn resume(&mut self, cx: &mut Cx<'_>) {
+        if let Some(reason) = self.broken.take() {
+            self.exception(cx, "RecoveryFailed", reason, None, None);
+            self.record.state = JobState::Failing;
+        }
+        match self.record.state {
+            state if state.is_over() && self.record.cleaned => self.mark_tasks_over(state),
+            JobState::Finished => self.clean(cx, JobState::Finished),
+            JobState::Failing | JobState::Failed => self.clean(cx, JobState::Failed),
+            JobState::Cancelling | JobState::Canceled => self.clean(cx, JobState::Canceled),
+            _ => {
+                self.record.state = JobState::Restarting;
+                cx.log(
+                    Level::Info,
+                    format!("job {} ({}) is taken up again", self.id, self.record.request.job),
+                );
+                self.begin_attempt(cx);
+            }
+        }
+        self.save_if_due(cx);
+    }
+
+    /// State as people see it.
+    pub(crate) fn state(&self) -> JobState {
+        match self.phase {
+            Phase::Submitting { .. } => JobState::Initializing,
+            Phase::SavingAttempt | Phase::Choosing | Phase::Waiting { .. } | Phase::Preparing { .. } => {
+                if self.record.attempt > 1 {
+                    JobState::Restarting
+                } else {
+                    JobState::Created
+                }
+            }
+            Phase::Running | Phase::SavingFinished | Phase::Closing { .. } => JobState::Running,
+            Phase::Stopping { then, .. } => match then {
+                Then::Restart => JobState::Restarting,
+                Then::Fail => JobState::Failing,
+                Then::Cancel => JobState::Cancelling,
+            },
+            Phase::Cleaning { state } | Phase::SavingEnd { state } => match state {
+                JobState::Failed => JobState::Failing,
+                JobState::Canceled => JobState::Cancelling,
+                _ => JobState::Running,
+            },
+            Phase::Over => self.record.state,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// It was never written down and never will be.
+    pub(super) fn is_unsaved(&self) -> bool {
+        matches!(self.phase, Phase::Submitting { .. }) && self.saver.retry_at_ms.is_some()
+    }
+
+    /// Slots that it will ask for before anybody who comes later.
+    pub(super) fn slots_wanted(&self) -> u32 {
+        match self.phase {
+            Phase::Submitting { .. } | Phase::SavingAttempt | Phase::Choosing | Phase::Waiting { .. } => {
+                self.graph.slots_needed().iter().map(|(_, slots)| slots).sum()
+            }
+            _ => 0,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<u64> {
+        let phase = match self.phase {
+            Phase::Preparing { deadline_ms }
+            | Phase::Stopping { deadline_ms, .. }
+            | Phase::Closing { deadline_ms } => Some(deadline_ms),
+            // When the time has come but slots are missing, a change of slots is what is waited for.
+            Phase::Waiting { not_before_ms } if self.waiting_for.is_none() => Some(not_before_ms),
+            _ => None,
+        };
+        [phase, self.coordinator.deadline(), self.saver.retry_at_ms].into_iter().flatten().min()
+    }
+
+    pub(super) fn tick(&mut self, cx: &mut Cx<'_>) {
+        self.coordinate(cx, ckpt::Input::Tick);
+        self.check_deadlines(cx);
+        self.save_if_due(cx);
+    }
+
+    /// Uses up the next attempt number; its restore point is chosen once that is on disk.
+    pub(super) fn begin_attempt(&mut self, cx: &mut Cx<'_>) {
+        self.record.attempt += 1;
+        self.phase = Phase::SavingAttempt;
+        self.saver.require(Goal::Attempt);
+        self.save_if_due(cx);
+    }
+
+    pub(super) fn save_if_due(&mut self, cx: &mut Cx<'_>) {
+        let Some(save) = self.saver.begin(cx.now_ms) else { return };
+        let stats = self.coordinator.stats();
+        self.record.completed_checkpoints = stats.completed;
+        self.record.failed_checkpoints = stats.failed;
+        let reported = self.attempt.iter().flat_map(|attempt| attempt.outputs.iter().cloned());
+        let outputs: BTreeSet<String> = self.coordinator.roots().map(str::to_owned).chain(reported).collect();
+        self.record.outputs = outputs.into_iter().collect();
+        let record = Box::new(self.record.clone());
+        cx.actions.push(Action::Save { job: self.id, save, record });
+    }
+
+    pub(super) fn saved(&mut self, cx: &mut Cx<'_>, save: u64, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                if let Some(goal) = self.saver.done(save) {
+                    self.reached(cx, goal);
+                }
+            }
+            Err(reason) => {
+                if self.saver.failed(save, cx.now_ms + SAVE_RETRY_MS) {
+                    let text = format!("job {}: its record cannot be written: {reason}", self.id);
+                    cx.log(Level::Error, text.clone());
+                    self.refuse_unsaved(cx, text);
+                }
+            }
+        }
+        self.save_if_due(cx);
+    }
+
+    fn reached(&mut self, cx: &mut Cx<'_>, goal: Goal) {
+        match (goal, self.phase) {
+            (Goal::Submitted, Phase::Submitting { ticket }) => {
+                let answer = Ok(self.id);
+                cx.actions.push(Action::Answer { ticket, answer });
+                cx.log(Level::Info, format!("job {} ({}) was submitted", self.id, self.record.request.job));
+                if self.record.state == JobState::Cancelling {
+                    self.clean(cx, JobState::Canceled);
+                } else {
+                    self.choose(cx);
+                }
+            }
+            (Goal::Attempt, Phase::SavingAttempt) => self.choose(cx),
+            (Goal::Outputs, Phase::Preparing { .. }) => self.fence_outputs(cx),
+            (Goal::Finished, Phase::SavingFinished) => self.tell_finished(cx),
+            (Goal::End, Phase::SavingEnd { state }) => self.end(cx, state),
+            _ => {}
+        }
+    }
+
+    fn choose(&mut self, cx: &mut Cx<'_>) {
+        self.phase = Phase::Choosing;
+        self.coordinate(cx, ckpt::Input::Restore { attempt: self.record.attempt });
+    }
+
+    pub(super) fn stored(&mut self, cx: &mut Cx<'_>, op: u64, done: ckpt::StoreDone) {
+        self.coordinate(cx, ckpt::Input::Store { op, done });
+        self.save_if_due(cx);
+    }
+
+    /// Tells the coordinator something and does what it wants.
+    pub(super) fn coordinate(&mut self, cx: &mut Cx<'_>, input: ckpt::Input) {
+        for action in self.coordinator.handle(input, cx.now_ms) {
+            match action {
+                ckpt::Action::Store { op, body } => {
+                    cx.actions.push(Action::Store { job: self.id, op, body });
+                }
+                ckpt::Action::Trigger { attempt, checkpoint } => {
+                    let job = self.id;
+                    self.tell_all(cx, || tidegate_rpc::ToTaskManager::Trigger { job, attempt, checkpoint });
+                }
+                ckpt::Action::Completed { attempt, checkpoint, last } => {
+                    self.completed(cx, attempt, checkpoint, last);
+                }
+                ckpt::Action::Aborted { attempt, checkpoint, reason } => {
+                    let job = self.id;
+                    cx.log(Level::Warn, format!("job {job}: checkpoint {checkpoint} failed: {reason}"));
+                    self.tell_all(cx, || tidegate_rpc::ToTaskManager::CheckpointAborted {
+                        job,
+                        attempt,
+                        checkpoint,
+                    });
+                }
+                ckpt::Action::FailAttempt { reason, permanent, .. } => {
+                    let kind = if permanent { FaultKind::Permanent } else { FaultKind::Task };
+                    self.fail(cx, kind, "CheckpointFailed", reason, None, None);
+                }
+                ckpt::Action::OutputsReady { attempt } => self.start(cx, attempt),
+                ckpt::Action::Restored { point, .. } => self.restored(cx, point),
+                ckpt::Action::RestoreFailed { reason, permanent, .. } => {
+                    self.restore_failed(cx, reason, permanent);
+                }
+                ckpt::Action::Ended { leftover } => self.cleaned(cx, leftover),
+                ckpt::Action::Report(text) => self.report(cx, text),
+                ckpt::Action::Deposed { newest } => cx.actions.push(Action::Deposed { newest }),
+            }
+        }
+    }
+
+    fn report(&mut self, cx: &mut Cx<'_>, text: String) {
+        cx.log(Level::Warn, format!("job {}: {text}", self.id));
+        self.push_exception(cx, "CheckpointReport", text, None, None);
+    }
+
+    fn restored(&mut self, cx: &mut Cx<'_>, point: RestorePoint) {
+        if self.phase != Phase::Choosing {
+            return;
+        }
+        for refused in &point.refused {
+            self.record.refused.push((refused.id, refused.reason.clone()));
+        }
+        let mut last = false;
+        if let Some(metadata) = &point.checkpoint {
+            let (id, timestamp_ms) = (metadata.id, cx.now_ms);
+            if metadata.graph_fingerprint != self.record.graph_fingerprint {
+                let reason = format!("checkpoint {id} belongs to another graph");
+                return self.fail(cx, FaultKind::Permanent, "RestoreFailed", reason, None, None);
+            }
+            self.record.restored.push(RestoredRecord { id, timestamp_ms });
+            cx.log(Level::Info, format!("job {} restores checkpoint {id}", self.id));
+            last = metadata.last;
+        }
+        self.saver.touch();
+        self.point = Some(point);
+        if last {
+            return self.finish(cx);
+        }
+        self.waiting_for = None;
+        self.phase = Phase::Waiting { not_before_ms: self.not_before_ms };
+    }
+
+    fn restore_failed(&mut self, cx: &mut Cx<'_>, reason: String, permanent: bool) {
+        if self.phase != Phase::Choosing {
+            return;
+        }
+        let kind = if permanent { FaultKind::Permanent } else { FaultKind::State };
+        self.fail(cx, kind, "RestoreFailed", reason, None, None);
+    }
+
+    /// Adds to the exceptions and logs.
+    pub(super) fn exception(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &str,
+        text: String,
+        task: Option<TaskId>,
+        slot: Option<SlotId>,
+    ) {
+        let at = task.map_or(String::new(), |task| format!(" at {}", self.task_name(task)));
+        cx.log(Level::Warn, format!("job {}: {name}{at}: {text}", self.id));
+        self.push_exception(cx, name, text, task, slot);
+    }
+
+    fn push_exception(
+        &mut self,
+        cx: &mut Cx<'_>,
+        name: &str,
+        text: String,
+        task: Option<TaskId>,
+        slot: Option<SlotId>,
+    ) {
+        let exception = ExceptionRecord {
+            timestamp_ms: cx.now_ms,
+            name: name.to_owned(),
+            text: tidegate_rpc::limits::clip(text),
+            task: task.map(|task| self.task_name(task)),
+            taskmanager: slot.map(|slot| format!("{:016x}", slot.taskmanager)),
+        };
+        self.record.push_exception(exception);
+        self.saver.touch();
+    }
+
+    pub(crate) fn task_name(&self, task: TaskId) -> String {
+        match self.graph.vertices.get(task.vertex as usize) {
+            Some(vertex) => format!("{} ({}/{})", vertex.name, task.subtask + 1, vertex.parallelism),
+            None => task.to_string(),
+        }
+    }
+
+    /// Sends one message to every TaskManager of the attempt.
+    pub(super) fn tell_all(&self, cx: &mut Cx<'_>, message: impl Fn() -> tidegate_rpc::ToTaskManager) {
+        let Some(attempt) = &self.attempt else { return };
+        let taskmanagers: BTreeSet<u64> = attempt.slots.keys().map(|slot| slot.taskmanager).collect();
+        for taskmanager in taskmanagers {
+            cx.send(taskmanager, message());
+        }
+    }
+
+    /// The task with this id.
+    pub(super) fn task_mut(&mut self, id: TaskId) -> Option<&mut TaskInfo> {
+        self.tasks.iter_mut().find(|task| task.id == id)
+    }
+
+    /// Counters of a task of the current attempt.
+    pub(super) fn measured(&mut self, metrics: &TaskMetrics) {
+        if metrics.attempt == self.record.attempt
+            && let Some(task) = self.task_mut(metrics.task)
+        {
+            task.metrics = Some(*metrics);
+        }
+    }
+
+    pub(super) fn set_tasks(&mut self, now_ms: u64, state: TaskState) {
+        for task in self.tasks.iter_mut().filter(|task| !task.state.is_terminal()) {
+            task.state = state;
+            if state.is_terminal() {
+                task.ended_ms = Some(now_ms);
+            }
+        }
+    }
+
+    fn mark_tasks_over(&mut self, state: JobState) {
+        let task = match state {
+            JobState::Finished => TaskState::Finished,
+            JobState::Failed => TaskState::Failed,
+            _ => TaskState::Canceled,
+        };
+        for info in &mut self.tasks {
+            info.state = task;
+        }
+    }
+
+    /// Tasks of a fresh attempt, by slot.
+    pub(super) fn place_tasks(&mut self, cx: &Cx<'_>, placement: &Placement) {
+        for task in &mut self.tasks {
+            let (vertex, subtask) = (task.id.vertex, task.id.subtask);
+            let slot = placement.slot_of(tidegate_graph::Subtask { vertex, subtask });
+            task.slot = Some(slot);
+            task.host = cx
+                .registry
+                .get(slot.taskmanager)
+                .map_or(String::new(), |found| format!("{}:{}", found.register.host, found.address.port()));
+            task.state = TaskState::Deploying;
+            task.started_ms = Some(cx.now_ms);
+            task.ended_ms = None;
+            task.metrics = None;
+        }
+    }
+}
+
+/// An output directory among these that a job which is not over writes to.
+pub(super) fn clash_check(outputs: &[String], jobs: &BTreeMap<JobId, Job>) -> Option<(String, JobId)> {
+    jobs.values().filter(|job| !job.is_over()).find_map(|job| {
+        let theirs: BTreeSet<&str> = job.coordinator.roots().collect();
+        let root = outputs.iter().find(|root| theirs.contains(root.as_str()))?;
+        Some((root.clone(), job.id))
+    })
+}
+
+/// Counts of earlier leaderships.
+fn stats_of(record: &JobRecord) -> ckpt::Stats {
+    ckpt::Stats {
+        completed: record.completed_checkpoints,
+        failed: record.failed_checkpoints,
+        total: record.completed_checkpoints + record.failed_checkpoints,
+        restored: record
+            .restored
+            .iter()
+            .map(|restored| ckpt::RestoreEntry { id: restored.id, restored_ms: restored.timestamp_ms })
+            .collect(),
+        refused: record
+            .refused
+            .iter()
+            .map(|(id, reason)| ckpt::Refused { id: *id, reason: reason.clone() })
+            .collect(),
+        ..ckpt::Stats::default()
+    }
+}

@@ -1,0 +1,161 @@
+//! Submission and cancellation: what is refused, with which numbers, before anything is begun.
+//!
+//! Always: a job that is accepted fitted into the slots that were free, less those that older waiting jobs
+//! will take; the same request under the same id is accepted once and answered alike every time.
+
+use super::job::{Cx, Job, clash_check};
+use super::{Action, Core, Rejection, Submission};
+use crate::limits::{ARGS_MAX, JOBS_ACTIVE_MAX, JOBS_LISTED_MAX, PARALLELISM_MAX};
+use crate::record::JobRequest;
+use tidegate_graph::{JobGraph, SlotOffer, place, segment_need};
+use tidegate_rpc::JobId;
+
+impl Core {
+    pub(super) fn submit(&mut self, ticket: u64, submission: Submission, now_ms: u64) {
+        let id = submission.id;
+        if let Some(known) = self.jobs.get(&id) {
+            let same = known.record.request == submission.request;
+            let answer = if same {
+                Ok(id)
+            } else {
+                Err(Rejection::new(409, format!("job {id} exists with another request; choose another id")))
+            };
+            self.actions.push(Action::Answer { ticket, answer });
+            return;
+        }
+        if let Err(rejection) = self.check(&submission) {
+            self.actions.push(Action::Answer { ticket, answer: Err(rejection) });
+            return;
+        }
+        self.forget_oldest();
+        let rank = self.next_rank;
+        self.next_rank += 1;
+        let job = Job::submitted(submission, &self.config, rank, ticket, now_ms);
+        self.jobs.insert(id, job);
+        self.with_job(id, now_ms, |job, cx| job.save_if_due(cx));
+    }
+
+    /// A job whose first record could not be written is no job.
+    pub(super) fn drop_unsaved(&mut self, id: JobId) {
+        if self.jobs.get(&id).is_some_and(Job::is_unsaved) {
+            self.jobs.remove(&id);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, ticket: u64, id: JobId, now_ms: u64) {
+        let answer = match self.jobs.get(&id) {
+            None => Err(unknown_job(id)),
+            Some(job) if job.is_over() => {
+                Err(Rejection::new(409, format!("job {id} is {} already", job.record.state)))
+            }
+            Some(_) => Ok(id),
+        };
+        let accepted = answer.is_ok();
+        self.actions.push(Action::Answer { ticket, answer });
+        if accepted {
+            self.with_job(id, now_ms, |job: &mut Job, cx: &mut Cx<'_>| job.cancel(cx));
+        }
+    }
+
+    fn check(&self, submission: &Submission) -> Result<(), Rejection> {
+        if self.draining {
+            return Err(Rejection::new(503, "the JobManager is shutting down"));
+        }
+        let active = self.jobs.values().filter(|job| !job.is_over()).count();
+        if active >= JOBS_ACTIVE_MAX {
+            return Err(Rejection::new(
+                409,
+                format!("{active} jobs are active, at most {JOBS_ACTIVE_MAX} may be"),
+            ));
+        }
+        check_request(&submission.request)?;
+        let graph = &submission.planned.graph;
+        graph.validate().map_err(|e| Rejection::new(422, format!("the job's graph is invalid: {e}")))?;
+        if let Some((root, other)) = clash_check(&submission.planned.outputs, &self.jobs) {
+            return Err(Rejection::new(
+                409,
+                format!("output directory {root} belongs to job {other}, which is not over; choose another"),
+            ));
+        }
+        self.check_slots(graph)?;
+        self.check_segments(graph)
+    }
+
+    fn check_slots(&self, graph: &JobGraph) -> Result<(), Rejection> {
+        let waiting: u32 = self.jobs.values().map(Job::slots_wanted).sum();
+        let mut free = self.registry.offers();
+        free.truncate(free.len().saturating_sub(waiting as usize));
+        let Err(error) = place(graph, &free) else { return Ok(()) };
+        let total = self.registry.all_slots();
+        let busy = place(graph, &total).is_ok();
+        let status = if busy { 409 } else { 422 };
+        let mut rejection = Rejection::new(
+            status,
+            format!(
+                "not enough slots: needed {}, available {} of {}",
+                error.needed,
+                error.available,
+                total.len()
+            ),
+        );
+        rejection.errors.push(error.to_string());
+        Err(rejection)
+    }
+
+    fn check_segments(&self, graph: &JobGraph) -> Result<(), Rejection> {
+        let offers: Vec<SlotOffer> = self.registry.offers();
+        let Ok(placement) = place(graph, &offers) else { return Ok(()) };
+        for need in segment_need(graph, &placement) {
+            let slot = need.slot;
+            let available =
+                self.registry.get(slot.taskmanager).map_or(0, |found| found.register.segments_per_slot);
+            if need.segments.minimum <= available {
+                continue;
+            }
+            let edge = need.most.map_or_else(String::new, |edge| {
+                format!(
+                    "; edge {:?} asks for most of them: at least {}, {} wanted",
+                    edge.name, edge.segments.minimum, edge.segments.wanted
+                )
+            });
+            return Err(Rejection::new(
+                422,
+                format!(
+                    "not enough segments: slot {} of TaskManager {:016x} needs {}, available {available}{edge}; \
+                     give TaskManagers more segments or lower the parallelism",
+                    slot.slot, slot.taskmanager, need.segments.minimum
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Keeps the list of jobs bounded.
+    fn forget_oldest(&mut self) {
+        while self.jobs.len() >= JOBS_LISTED_MAX {
+            let over = self.jobs.values().filter(|job| job.is_over());
+            let Some(oldest) = over.min_by_key(|job| job.record.ended_ms).map(|job| job.id) else { return };
+            self.jobs.remove(&oldest);
+        }
+    }
+}
+
+/// The rejection of an id that nobody knows.
+pub(crate) fn unknown_job(id: JobId) -> Rejection {
+    Rejection::new(404, format!("Job {id} not found"))
+}
+
+fn check_request(request: &JobRequest) -> Result<(), Rejection> {
+    if request.parallelism == 0 || request.parallelism > PARALLELISM_MAX {
+        let found = request.parallelism;
+        return Err(Rejection::new(
+            400,
+            format!("parallelism: 1 to {PARALLELISM_MAX} allowed, found {found}"),
+        ));
+    }
+    if request.args.len() > ARGS_MAX {
+        let found = request.args.len();
+        return Err(Rejection::new(400, format!("args: at most {ARGS_MAX} allowed, found {found}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Who may join, what fits, and what is refused with which numbers.
+
+use super::sim::{BINARY, CLUSTER, Sim, graph, request};
+use tidegate_rpc::{ClusterId, Heartbeat, JobId, Refusal, Register, SlotMetrics, TaskId, TaskMetrics};
+use tidegate_rpc::{ToJobManager, ToTaskManager};
+
+/// What a registration with one change is answered.
+fn refused(sim: &mut Sim, change: impl FnOnce(&mut Register)) -> Refusal {
+    let conn = sim.connect();
+    let mut register = Sim::register(50, 2);
+    change(&mut register);
+    sim.tms.push(super::sim::FakeTaskManager::stranger(conn));
+    sim.say_as(conn, 0, ToJobManager::Register(Box::new(register)));
+    let told = sim.tms.pop().unwrap().told;
+    assert!(sim.trace.contains(&format!("close {conn}")));
+    match &told[..] {
+        [ToTaskManager::Refused(refusal)] => refusal.clone(),
+        told => panic!("a refusal expected: {told:?}"),
+    }
+}
+
+#[test]
+fn strangers_are_refused_by_name() {
+    let mut sim = Sim::with(1);
+    let slots = sim.core.slots_total();
+    assert_eq!(
+        refused(&mut sim, |register| register.binary_fingerprint = 6),
+        Refusal::Binary { expected: BINARY, found: 6 }
+    );
+    assert_eq!(
+        refused(&mut sim, |register| register.cluster = ClusterId(78)),
+        Refusal::Cluster { expected: CLUSTER, found: ClusterId(78) }
+    );
+    assert_eq!(
+        refused(&mut sim, |register| register.epoch_seen = 2),
+        Refusal::StaleEpoch { expected: 1, found: 2 }
+    );
+    assert!(matches!(refused(&mut sim, |register| register.slots = 0), Refusal::Slots { found: 0, .. }));
+    assert!(matches!(refused(&mut sim, |register| register.slots = 1 << 20), Refusal::Slots { .. }));
+    assert_eq!(
+        refused(&mut sim, |register| register.segment_size = 4096),
+        Refusal::SegmentSize { expected: 32 << 10, found: 4096 }
+    );
+    assert_eq!(
+        refused(&mut sim, |register| register.taskmanager = 1),
+        Refusal::Incarnation { expected: 1, found: 1 }
+    );
+    assert_eq!(sim.core.slots_total(), slots, "nobody came in, nobody left");
+}
+
+#[test]
+fn whoever_does_not_register_is_cut_off() {
+    let mut sim = Sim::new();
+    let conn = sim.connect();
+    sim.pass(4_900);
+    assert!(!sim.trace.contains(&format!("close {conn}")));
+    sim.pass(200);
+    assert!(sim.trace.contains(&format!("close {conn}")));
+    let conn = sim.connect();
+    sim.say_as(conn, 0, ToJobManager::Goodbye { reason: String::new() });
+    assert!(sim.trace.contains(&format!("close {conn}")), "the first message must be Register");
+}
+
+#[test]
+fn a_newer_connection_of_a_process_replaces_the_older() {
+    let mut sim = Sim::with(2);
+    sim.submit(1, request(4, None), graph(4)).unwrap();
+    let old = sim.tms[0].conn;
+    sim.rejoin(0);
+    assert!(sim.trace.contains(&format!("close {old}")));
+    assert_eq!(sim.state(1), "RESTARTING");
+    sim.pass(1_000);
+    assert_eq!(sim.state(1), "RUNNING");
+    assert_eq!(sim.core.slots_total(), 4);
+}
+
+#[test]
+fn too_few_slots_are_refused_with_the_numbers() {
+    let mut sim = Sim::with(1);
+    let refused = sim.submit(1, request(5, None), graph(5)).unwrap_err();
+    assert_eq!(refused.status, 422, "there are not so many");
+    assert!(refused.errors[0].contains("needed 5, available 2"), "{refused:?}");
+    sim.submit(2, request(2, None), graph(2)).unwrap();
+    let refused = sim.submit(3, request(1, None), graph(1)).unwrap_err();
+    assert_eq!(refused.status, 409, "they are busy");
+    assert!(refused.errors[0].contains("needed 1, available 0 of 2"), "{refused:?}");
+    assert!(sim.cancel(3).is_err(), "a refused job is not listed");
+}
+
+#[test]
+fn too_few_segments_are_refused_with_the_edge() {
+    let mut sim = Sim::new();
+    for id in 1..=2 {
+        let conn = sim.connect();
+        let mut register = Sim::register(id, 2);
+        register.segments_per_slot = 4;
+        sim.say_as(conn, 0, ToJobManager::Register(Box::new(register)));
+    }
+    let refused = sim.submit(1, request(4, None), graph(4)).unwrap_err();
+    assert_eq!(refused.status, 422);
+    let text = &refused.errors[0];
+    assert!(
+        text.contains("segments") && text.contains("available 4") && text.contains("read -> count"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_an_older_job_waits_for_is_not_given_to_a_newer_one() {
+    let mut sim = Sim::with(2);
+    sim.submit(1, request(4, None), graph(4)).unwrap();
+    sim.kill(0);
+    sim.pass(2_000);
+    let refused = sim.submit(2, request(1, None), graph(1)).unwrap_err();
+    assert_eq!(refused.status, 409, "{refused:?}");
+}
+
+#[test]
+fn jobs_run_side_by_side() {
+    let mut sim = Sim::with(2);
+    sim.submit(1, request(2, Some(1_000)), graph(2)).unwrap();
+    sim.submit(2, request(2, Some(1_000)), graph(2)).unwrap();
+    sim.pass(1_100);
+    sim.fail(1, tidegate_rpc::FaultKind::Task, "x");
+    assert_eq!((sim.state(1), sim.state(2)), ("RESTARTING".into(), "RUNNING".into()));
+    sim.pass(1_000);
+    assert_eq!((sim.state(1), sim.state(2)), ("RUNNING".into(), "RUNNING".into()));
+    assert_eq!(sim.job(2)["attempt"], 1, "only the job that failed was restarted");
+}
+
+#[test]
+fn the_same_request_twice_has_its_effect_once() {
+    let mut sim = Sim::with(1);
+    assert_eq!(sim.submit(1, request(1, None), graph(1)), Ok(JobId(1)));
+    assert_eq!(sim.submit(1, request(1, None), graph(1)), Ok(JobId(1)));
+    assert_eq!(sim.submit(1, request(2, None), graph(2)).unwrap_err().status, 409);
+    assert_eq!(sim.core.by_age().count(), 1);
+}
+
+#[test]
+fn parallelism_has_bounds() {
+    let mut sim = Sim::with(1);
+    assert_eq!(sim.submit(1, request(0, None), graph(1)).unwrap_err().status, 400);
+    assert_eq!(sim.submit(1, request(1 << 20, None), graph(1)).unwrap_err().status, 400);
+    let mut cyclic = graph(1);
+    cyclic.edges[0].to = 0;
+    assert_eq!(sim.submit(1, request(1, None), cyclic).unwrap_err().status, 422);
+}
+
+#[test]
+fn metrics_of_heartbeats_are_shown() {
+    let mut sim = Sim::with(1);
+    sim.submit(1, request(2, None), graph(2)).unwrap();
+    let task = TaskId { vertex: 1, subtask: 0 };
+    let mut metrics = TaskMetrics::zero(JobId(1), 1, task);
+    metrics.records_in = 42;
+    let slot = SlotMetrics { slot: 1, segments: 64, segments_free: 60, ..SlotMetrics::default() };
+    sim.heartbeat(0, Heartbeat { tasks: vec![metrics], slots: vec![slot], ..Heartbeat::default() });
+    let job = sim.job(1);
+    assert_eq!(job["vertices"][1]["metrics"]["read-records"], 42);
+    assert_eq!(job["vertices"][1]["subtasks"][0]["metrics"]["numRecordsIn"], 42);
+    let query = crate::core::views::Query::TaskManager(1);
+    let details = sim.core.view(query, sim.now_ms).unwrap();
+    assert_eq!(details["metrics"]["segmentsTotal"], 64);
+    assert_eq!(details["metrics"]["segmentsFree"], 60);
+    assert_eq!(details["slots"][1]["jobId"], JobId(1).to_string());
+}

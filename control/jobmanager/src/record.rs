@@ -1,0 +1,158 @@
+//! What is kept of a job in `jobs/<id>/job.json`, and the words for its state.
+//!
+//! Values only; the core makes them, the shell writes them. Always: a record whose state is over is never
+//! changed to one that is not; `attempt` only grows, and is on disk before the attempt begins.
+
+use crate::limits::EXCEPTIONS_MAX;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use tidegate_graph::JobGraph;
+
+/// Version of the record's format.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Job states under Flink's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum JobState {
+    /// Being written down.
+    Initializing,
+    /// Waits for slots or prepares them for the first time.
+    Created,
+    /// Its tasks were started.
+    Running,
+    /// Failed for good; its tasks are being stopped.
+    Failing,
+    /// Failed for good.
+    Failed,
+    /// Being cancelled.
+    Cancelling,
+    /// Cancelled.
+    Canceled,
+    /// All done, all committed.
+    Finished,
+    /// Failed or lost; waits to run again.
+    Restarting,
+}
+
+impl JobState {
+    /// Flink's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Initializing => "INITIALIZING",
+            JobState::Created => "CREATED",
+            JobState::Running => "RUNNING",
+            JobState::Failing => "FAILING",
+            JobState::Failed => "FAILED",
+            JobState::Cancelling => "CANCELLING",
+            JobState::Canceled => "CANCELED",
+            JobState::Finished => "FINISHED",
+            JobState::Restarting => "RESTARTING",
+        }
+    }
+
+    /// No transition leads out of it.
+    pub fn is_over(self) -> bool {
+        matches!(self, JobState::Failed | JobState::Canceled | JobState::Finished)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// Name of the job in the binary.
+    pub job: String,
+    /// Its own arguments.
+    pub args: Vec<String>,
+    /// Default parallelism.
+    pub parallelism: u32,
+    /// Time between checkpoints in milliseconds; none leaves the final one.
+    pub checkpoint_interval_ms: Option<u64>,
+    /// Least pause between checkpoints in milliseconds.
+    pub min_pause_ms: u64,
+    /// Age at which a checkpoint is given up, in milliseconds.
+    pub checkpoint_timeout_ms: u64,
+    /// Consecutive failed checkpoints that the job survives.
+    pub tolerable_failures: u32,
+    /// Completed checkpoints to keep.
+    pub retained: usize,
+}
+
+/// One entry of the exception history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExceptionRecord {
+    /// When, in milliseconds since 1970.
+    pub timestamp_ms: u64,
+    /// What kind of thing failed.
+    pub name: String,
+    /// What happened.
+    pub text: String,
+    /// The task, if it was one: vertex name and subtask.
+    pub task: Option<String>,
+    /// The TaskManager, if it was on one.
+    pub taskmanager: Option<String>,
+}
+
+/// One restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredRecord {
+    /// The checkpoint.
+    pub id: u64,
+    /// When, in milliseconds since 1970.
+    pub timestamp_ms: u64,
+}
+
+/// The record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// [`RECORD_VERSION`].
+    pub version: u32,
+    /// The job's id, 32 hexadecimal characters.
+    pub id: String,
+    /// What was asked for.
+    pub request: JobRequest,
+    /// Fingerprint of the graph.
+    pub graph_fingerprint: u64,
+    /// The graph, for people; it is planned anew before it runs again.
+    pub graph: JobGraph,
+    /// State when this was written.
+    pub state: JobState,
+    /// After the end: nothing of it is left in its output directories.
+    pub cleaned: bool,
+    /// Last attempt that may have been begun.
+    pub attempt: u32,
+    /// Output directories known so far.
+    pub outputs: Vec<String>,
+    /// When it was submitted, in milliseconds since 1970.
+    pub submitted_ms: u64,
+    /// When it was over, in milliseconds since 1970.
+    pub ended_ms: Option<u64>,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// What it restored, oldest first.
+    pub restored: Vec<RestoredRecord>,
+    /// Checkpoints that completed and failed, for people; brought up to date whenever the record is written.
+    pub completed_checkpoints: u64,
+    /// See `completed_checkpoints`.
+    pub failed_checkpoints: u64,
+    /// Checkpoints that could not be used, with the reason.
+    pub refused: Vec<(u64, String)>,
+    /// The last failures, oldest first.
+    pub exceptions: Vec<ExceptionRecord>,
+}
+
+impl JobRecord {
+    /// Adds a failure, dropping the oldest beyond the limit.
+    pub fn push_exception(&mut self, exception: ExceptionRecord) {
+        if self.exceptions.len() == EXCEPTIONS_MAX {
+            self.exceptions.remove(0);
+        }
+        self.exceptions.push(exception);
+    }
+}

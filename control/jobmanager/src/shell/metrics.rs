@@ -1,0 +1,143 @@
+//! `/metrics`: the core in Prometheus' text format.
+//!
+//! Reads only; a registry is made for each scrape, so nothing can be stale. Always: names carry their unit.
+
+use crate::core::Core;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+type Labels = Vec<(String, String)>;
+
+/// One family of gauges with labels.
+struct Metric<'a> {
+    registry: &'a mut Registry,
+}
+
+impl Metric<'_> {
+    fn family(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
+        let family = Family::<Labels, Gauge>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        self.registry.register(name, help, family);
+    }
+}
+
+fn label(name: &str, value: impl ToString) -> (String, String) {
+    (name.to_owned(), value.to_string())
+}
+
+/// The text.
+pub(super) fn text(core: &Core) -> String {
+    let mut registry = Registry::with_prefix("tidegate");
+    let mut metric = Metric { registry: &mut registry };
+    taskmanagers(core, &mut metric);
+    jobs(core, &mut metric);
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) => text,
+        Err(_) => "# the metrics could not be written\n".to_owned(),
+    }
+}
+
+fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
+    let all = || core.taskmanagers();
+    let of = |id: u64| vec![label("taskmanager", format!("{id:016x}"))];
+    metric.family("taskmanagers", "Registered TaskManagers", [(Vec::new(), all().count() as u64)]);
+    metric.family(
+        "slots",
+        "Slots of a TaskManager",
+        all().map(|found| (of(found.register.taskmanager), found.slots.len() as u64)),
+    );
+    metric.family(
+        "slots_free",
+        "Free slots of a TaskManager",
+        all().map(|found| (of(found.register.taskmanager), u64::from(found.free()))),
+    );
+    metric.family(
+        "resident_bytes",
+        "Resident memory of a TaskManager",
+        all().map(|found| (of(found.register.taskmanager), found.resident_bytes)),
+    );
+    metric.family(
+        "heap_allocations",
+        "Heap allocations of a TaskManager since its start",
+        all().map(|found| (of(found.register.taskmanager), found.heap_allocations)),
+    );
+    type Field = fn(&tidegate_rpc::SlotMetrics) -> u64;
+    let fields: [(&str, &str, Field); 7] = [
+        ("segments", "Segments of a slot", |m| u64::from(m.segments)),
+        ("segments_free", "Free segments of a slot", |m| u64::from(m.segments_free)),
+        ("slot_heap_allocations", "Heap allocations of a slot's thread", |m| m.heap_allocations),
+        ("payload_bytes_copied", "Payload bytes copied", |m| m.payload_bytes_copied),
+        ("send_ops", "Send operations", |m| m.driver.send_ops),
+        ("receive_ops", "Receive operations", |m| m.driver.receive_ops),
+        ("network_bytes", "Bytes sent and received", |m| m.driver.bytes),
+    ];
+    for (name, help, field) in fields {
+        let values = all().flat_map(|found| {
+            found.metrics.iter().map(move |slot| {
+                let mut labels = of(found.register.taskmanager);
+                labels.push(label("slot", slot.slot));
+                (labels, field(slot))
+            })
+        });
+        metric.family(name, help, values);
+    }
+}
+
+fn jobs(core: &Core, metric: &mut Metric<'_>) {
+    let all = || core.by_age();
+    let of = |job: &crate::core::Job| vec![label("job", job.id), label("name", &job.record.request.job)];
+    metric.family(
+        "job_state",
+        "1 for the state that a job is in",
+        all().map(|job| {
+            let mut labels = of(job);
+            labels.push(label("state", job.state()));
+            (labels, 1)
+        }),
+    );
+    metric.family("job_restarts", "Restarts of a job", all().map(|job| (of(job), job.record.restarts)));
+    type Count = fn(&tidegate_checkpoint::Stats) -> u64;
+    let counts: [(&str, &str, Count); 5] = [
+        ("job_checkpoints_completed", "Completed checkpoints", |stats| stats.completed),
+        ("job_checkpoints_failed", "Failed checkpoints", |stats| stats.failed),
+        ("job_checkpoints_in_progress", "Checkpoints in progress", |stats| stats.in_progress()),
+        ("job_last_checkpoint_bytes", "State of the newest checkpoint", |stats| {
+            stats.latest_completed.as_ref().map_or(0, |entry| entry.bytes)
+        }),
+        ("job_last_checkpoint_duration_ms", "Duration of the newest checkpoint", |stats| {
+            stats.latest_completed.as_ref().map_or(0, |entry| {
+                entry.ended_ms.unwrap_or(entry.triggered_ms).saturating_sub(entry.triggered_ms)
+            })
+        }),
+    ];
+    for (name, help, count) in counts {
+        metric.family(name, help, all().map(|job| (of(job), count(job.coordinator.stats()))));
+    }
+    type Field = fn(&tidegate_rpc::TaskMetrics) -> u64;
+    let fields: [(&str, &str, Field); 7] = [
+        ("task_records_in", "Records read by a task", |m| m.records_in),
+        ("task_records_out", "Records written by a task", |m| m.records_out),
+        ("task_bytes_in", "Payload bytes read by a task", |m| m.bytes_in),
+        ("task_bytes_out", "Payload bytes written by a task", |m| m.bytes_out),
+        ("task_busy_ms", "Time a task has worked", |m| m.busy_ms),
+        ("task_idle_ms", "Time a task was without input", |m| m.idle_ms),
+        ("task_backpressured_ms", "Time a task was without room", |m| m.backpressured_ms),
+    ];
+    for (name, help, field) in fields {
+        let values = all().flat_map(|job| {
+            job.tasks.iter().filter_map(move |task| {
+                let metrics = task.metrics.as_ref()?;
+                let mut labels = vec![label("job", job.id)];
+                labels.push(label("vertex", task.id.vertex));
+                labels.push(label("subtask", task.id.subtask));
+                Some((labels, field(metrics)))
+            })
+        });
+        metric.family(name, help, values);
+    }
+}

@@ -1,0 +1,216 @@
+//! REST on Flink's paths. Handlers translate; the actor answers.
+//!
+//! No state but the way to the actor and the planner. Always: an error is `{"errors": [...]}` with the main
+//! reason first and a fitting status; a body is bounded before it is read.
+
+use super::actor::Event;
+use crate::config::Planner;
+use crate::core::views::Query;
+use crate::core::{Rejection, Submission};
+use crate::directory::random_u128;
+use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_MS_MAX};
+use crate::record::JobRequest;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query as UrlQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tidegate_checkpoint::CheckpointConfig;
+use tidegate_checkpoint::limits::{INTERVAL_MS_MIN, RETAINED_MAX};
+use tidegate_rpc::JobId;
+use tokio::sync::{mpsc, oneshot};
+
+/// What handlers share.
+#[derive(Clone)]
+struct Api {
+    events: mpsc::Sender<Event>,
+    planner: Arc<dyn Planner>,
+}
+
+type Answer = Result<Json<Value>, Rejection>;
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(json!({ "errors": self.errors }))).into_response()
+    }
+}
+
+/// The routes, with and without Flink's `/v1`.
+pub(super) fn router(events: mpsc::Sender<Event>, planner: Arc<dyn Planner>) -> Router {
+    let routes = Router::new()
+        .route("/overview", get(|api: State<Api>| api.0.ask(Query::Overview)))
+        .route("/taskmanagers", get(|api: State<Api>| api.0.ask(Query::TaskManagers)))
+        .route("/taskmanagers/{id}", get(taskmanager))
+        .route("/jobs", get(|api: State<Api>| api.0.ask(Query::Jobs)).post(submit))
+        .route("/jobs/overview", get(|api: State<Api>| api.0.ask(Query::JobsOverview)))
+        .route("/jobs/{id}", get(job).patch(cancel))
+        .route("/jobs/{id}/checkpoints", get(checkpoints))
+        .route("/jobs/{id}/exceptions", get(exceptions))
+        .route("/metrics", get(metrics));
+    Router::new()
+        .merge(routes.clone())
+        .nest("/v1", routes)
+        .fallback(|| async { Rejection::new(404, "Not found.") })
+        .method_not_allowed_fallback(|| async { Rejection::new(405, "Method not allowed.") })
+        .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
+        .with_state(Api { events, planner })
+}
+
+impl Api {
+    async fn ask(self, query: Query) -> Answer {
+        self.send(|reply| Event::Query { query, reply }).await?.map(Json)
+    }
+
+    async fn send<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Rejection> {
+        let gone = || Rejection::new(503, "the JobManager is shutting down");
+        let (reply, answer) = oneshot::channel();
+        self.events.send(event(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+fn job_id(text: &str) -> Result<JobId, Rejection> {
+    text.parse().map_err(|e| Rejection::new(400, format!("{e}")))
+}
+
+async fn taskmanager(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    let parsed = Some(&id).filter(|id| id.len() == 16).and_then(|id| u64::from_str_radix(id, 16).ok());
+    let refuse =
+        || Rejection::new(400, format!("a TaskManager's id has 16 hexadecimal characters, found {id:?}"));
+    api.ask(Query::TaskManager(parsed.ok_or_else(refuse)?)).await
+}
+
+async fn job(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    api.ask(Query::Job(job_id(&id)?)).await
+}
+
+async fn checkpoints(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    api.ask(Query::Checkpoints(job_id(&id)?)).await
+}
+
+async fn exceptions(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    api.ask(Query::Exceptions(job_id(&id)?)).await
+}
+
+async fn metrics(State(api): State<Api>) -> Result<Response, Rejection> {
+    let text = api.send(|reply| Event::Metrics { reply }).await?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// `?mode=cancel`.
+#[derive(Deserialize)]
+struct Mode {
+    mode: Option<String>,
+}
+
+async fn cancel(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    mode: Result<UrlQuery<Mode>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Rejection> {
+    let id = job_id(&id)?;
+    let UrlQuery(Mode { mode }) = mode.map_err(|e| Rejection::new(400, e.body_text()))?;
+    if let Some(other) = mode.filter(|mode| mode != "cancel") {
+        return Err(Rejection::new(400, format!("mode: only \"cancel\" is known, found {other:?}")));
+    }
+    api.send(|reply| Event::Cancel { job: id, reply }).await??;
+    Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
+}
+
+/// Body of `POST /jobs`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SubmitBody {
+    /// Name of the job in the binary.
+    job: String,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default = "one")]
+    parallelism: u32,
+    /// Milliseconds.
+    checkpoint_interval: Option<u64>,
+    /// Milliseconds.
+    checkpoint_timeout: Option<u64>,
+    /// Milliseconds.
+    checkpoint_min_pause: Option<u64>,
+    tolerable_failed_checkpoints: Option<u32>,
+    retained_checkpoints: Option<usize>,
+    /// Chosen by the caller so that a repeated request has its effect once.
+    job_id: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+async fn submit(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Rejection> {
+    let body = body.map_err(|e| Rejection::new(e.status().as_u16(), e.body_text()))?;
+    let json_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"));
+    if !json_type {
+        return Err(Rejection::new(415, "the body must be JSON, with content type application/json"));
+    }
+    let body: SubmitBody =
+        serde_json::from_slice(&body).map_err(|e| Rejection::new(400, format!("body: {e}")))?;
+    let names = api.planner.names();
+    if !names.is_empty() && !names.contains(&body.job) {
+        let known = names.join(", ");
+        return Err(Rejection::new(404, format!("unknown job {:?}; this binary knows: {known}", body.job)));
+    }
+    let id = match &body.job_id {
+        Some(text) => job_id(text)?,
+        None => JobId(random_u128().map_err(|e| Rejection::new(500, format!("no random number: {e}")))?),
+    };
+    let request = request(body)?;
+    let planner = Arc::clone(&api.planner);
+    let wanted = request.clone();
+    let plan = move || planner.plan(&wanted.job, &wanted.args, wanted.parallelism);
+    let planned = tokio::task::spawn_blocking(plan)
+        .await
+        .map_err(|_| Rejection::new(500, "the planner panicked; see the JobManager's log"))?
+        .map_err(|reason| Rejection::new(400, reason))?;
+    let submission = Box::new(Submission { id, request, planned });
+    let id = api.send(|reply| Event::Submit { submission, reply }).await??;
+    Ok((StatusCode::CREATED, Json(json!({ "jobid": id.to_string() }))).into_response())
+}
+
+/// Checks the numbers and fills in defaults.
+fn request(body: SubmitBody) -> Result<JobRequest, Rejection> {
+    let defaults = CheckpointConfig::default();
+    let ms = |name: &str, value: Option<u64>, min: u64| match value {
+        Some(found) if found < min || found > REQUEST_MS_MAX => {
+            Err(Rejection::new(400, format!("{name}: {min} to {REQUEST_MS_MAX} ms allowed, found {found}")))
+        }
+        value => Ok(value),
+    };
+    let retained = body.retained_checkpoints.unwrap_or(defaults.retained);
+    if retained == 0 || retained > RETAINED_MAX {
+        let text = format!("retainedCheckpoints: 1 to {RETAINED_MAX} allowed, found {retained}");
+        return Err(Rejection::new(400, text));
+    }
+    Ok(JobRequest {
+        checkpoint_interval_ms: ms("checkpointInterval", body.checkpoint_interval, INTERVAL_MS_MIN)?,
+        min_pause_ms: ms("checkpointMinPause", body.checkpoint_min_pause, 0)?
+            .unwrap_or(defaults.min_pause_ms),
+        checkpoint_timeout_ms: ms("checkpointTimeout", body.checkpoint_timeout, INTERVAL_MS_MIN)?
+            .unwrap_or(defaults.timeout_ms),
+        tolerable_failures: body.tolerable_failed_checkpoints.unwrap_or(defaults.tolerable_failures),
+        retained,
+        job: body.job,
+        args: body.args,
+        parallelism: body.parallelism,
+    })
+}
