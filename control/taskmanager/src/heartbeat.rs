@@ -1,0 +1,64 @@
+//! What a heartbeat says: counters of slots and tasks in the words of the control protocol. Stateless.
+
+use tidegate_ring::DriverReport;
+use tidegate_rpc as rpc;
+use tidegate_stream::slot;
+
+/// The counter by which connectors count malformed input.
+const MALFORMED: &str = "malformed";
+
+/// A heartbeat from the last word of each slot and its ring.
+pub(crate) fn make(sequence: u64, slots: &[slot::SlotMetrics], reports: &[DriverReport]) -> rpc::Heartbeat {
+    let threads = tidegate_memory::thread_counters();
+    let heap = |index: usize| {
+        let name = format!("slot-{index}");
+        let thread = threads.iter().find(|thread| thread.name == name);
+        thread.map_or(0, |thread| thread.by_label.total().allocations)
+    };
+    let slots_out = slots.iter().zip(reports).enumerate().map(|(index, (metrics, report))| rpc::SlotMetrics {
+        slot: index as u32,
+        segments: metrics.segments,
+        segments_free: metrics.segments_free,
+        heap_allocations: heap(index),
+        payload_bytes_copied: 0,
+        driver: driver(report),
+    });
+    rpc::Heartbeat {
+        sequence,
+        tasks: slots.iter().flat_map(|metrics| &metrics.tasks).map(task).collect(),
+        slots: slots_out.collect(),
+        heap_allocations: threads.iter().map(|thread| thread.by_label.total().allocations).sum(),
+        resident_bytes: resident_bytes().unwrap_or(0),
+    }
+}
+
+fn driver(report: &DriverReport) -> rpc::DriverCounters {
+    let counters = &report.counters;
+    rpc::DriverCounters {
+        send_ops: counters.send_ops,
+        receive_ops: counters.receive_ops,
+        enters: counters.enters,
+        zc_sends: counters.zc_sends,
+        zc_copied: counters.zc_copied,
+        bytes: counters.bytes_sent + counters.bytes_received,
+    }
+}
+
+fn task(task: &slot::TaskMetrics) -> rpc::TaskMetrics {
+    let id = rpc::TaskId { vertex: task.task.vertex, subtask: task.task.subtask };
+    let mut metrics = rpc::TaskMetrics::zero(rpc::JobId(task.attempt.job), task.attempt.attempt, id);
+    let counts = &task.counts;
+    metrics.records_in = counts.records_in;
+    metrics.records_out = counts.records_out;
+    metrics.bytes_in = counts.bytes_in;
+    metrics.busy_ms = counts.busy_ns / 1_000_000;
+    metrics.malformed = task.counters.iter().filter(|(_, name, _)| name == MALFORMED).map(|(.., value)| value).sum();
+    metrics
+}
+
+/// Resident memory of this process, from the kernel.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

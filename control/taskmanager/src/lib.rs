@@ -1,0 +1,28 @@
+//! The TaskManager: slot threads that run tasks, a files thread that writes, a control thread that listens.
+//!
+//! [`TaskManager::start`] maps the arena, starts the threads and returns; [`RunningTaskManager`] tells it to stop and
+//! waits for its end. What is decided is decided by [`agent`], without I/O; the rest are shells around it.
+//!
+//! Reading order: [`agent`] (and its `translate`), `control` (the connection, heartbeats), `fetch` (state read back),
+//! `slots` and `metered` (the threads), [`files`] (`core`, then `slot`, `uring`, `blocking`). Limits are in [`limits`].
+//!
+//! Inequalities: threads = slots + files + control + the endpoint's + bounded pools; a slot runs at most one attempt; a
+//! TaskManager without a JobManager runs none. Killing it at any moment leaves nothing but files.
+#![forbid(unsafe_code)]
+
+pub mod agent;
+mod control;
+mod fetch;
+pub mod files;
+mod heartbeat;
+pub mod limits;
+mod metered;
+pub mod plan;
+mod slots;
+mod start;
+
+pub use control::Ended;
+pub use slots::SlotError;
+pub use start::{RunningTaskManager, StartError, TaskManager, TaskManagerConfig};
+pub use tidegate_arena::SegmentSize;
+pub use tidegate_ring::{Registration, SendMode};

@@ -1,0 +1,77 @@
+//! The named bounds of a TaskManager. Every queue, wait and retry has its number here, with the reason.
+
+use std::time::Duration;
+
+use tidegate_stream::limits::{COMMANDS_MAX, FILE_BUFFER_MIN};
+
+/// Bytes of one buffer that a slot fills for the files thread. The least that slots accept: more would only make the
+/// last buffer of each small file emptier.
+pub const FILE_BUFFER_BYTES: usize = FILE_BUFFER_MIN;
+
+/// Buffers one slot may hold or have under way. Each sink and each stateful operator can hold a partly filled one for
+/// ever, so this bounds how many of them a slot may run; they are made when first needed, 4 MiB at most.
+pub const FILE_BUFFERS_PER_SLOT: usize = 32;
+
+/// Files one slot may have open or unfinished at once: a few checkpoints of every writer.
+pub const FILES_OPEN_MAX: usize = 256;
+
+/// Requests one slot may have waiting: a create, a finish and an abandon for each file, an append for each buffer.
+pub const FILE_REQUESTS_PER_SLOT: usize = 3 * FILES_OPEN_MAX + FILE_BUFFERS_PER_SLOT;
+
+/// Bytes of one staging buffer of the files thread, from which the kernel writes.
+pub const STAGING_BUFFER_BYTES: usize = 128 << 10;
+
+/// Staging buffers, one write each: 1 MiB in all, which leaves seven eighths of an ordinary user's 8 MiB of locked
+/// memory to the rings of the slots.
+pub const STAGING_BUFFERS: usize = 8;
+
+/// Threads for file operations where io_uring is blocked: two, so that one slow flush does not hold up everything.
+pub const BLOCKING_FILE_THREADS: usize = 2;
+
+/// How long a slot may take to answer a cancel. One that takes longer hangs in user code, and a thread cannot be taken
+/// back: the process ends by name.
+pub const CANCEL_MAX: Duration = Duration::from_secs(30);
+
+/// How long the slots may take to leave when the process is told to stop.
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Wait before the first attempt to find a JobManager again.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(100);
+
+/// Longest wait between two attempts. Low, because detection and restart of a job wait for it.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// How long a JobManager may take to answer a registration.
+pub const REGISTER_MAX: Duration = Duration::from_secs(5);
+
+/// Network segments in each slot's shard unless said otherwise: 256 × 32 KiB = 8 MiB, of which two slots register as
+/// much as an ordinary user's locked memory allows and use the rest unregistered.
+pub const SEGMENTS_PER_SLOT_DEFAULT: u32 = 256;
+
+/// Most slots of one TaskManager.
+pub const SLOTS_MAX: u32 = 64;
+
+/// Events of the control thread's own tasks that may wait for it: messages of the JobManager, mostly.
+pub const SHELL_EVENTS_MAX: usize = 1024;
+
+/// Events of all slots that may wait for the control thread. A slot whose events do not fit keeps them and steps nothing
+/// until they do.
+pub const SLOT_EVENTS_MAX: usize = 4096;
+
+/// Longest time without looking at deadlines.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Threads for sources that must block, per TaskManager.
+pub const READER_THREADS: usize = 4;
+
+/// Largest state object that is read back in one piece.
+pub const STATE_OBJECT_BYTES_MAX: u64 = 16 << 30;
+
+const _: () = assert!(FILE_BUFFER_BYTES >= FILE_BUFFER_MIN);
+const _: () = assert!(FILE_BUFFERS_PER_SLOT > 2);
+const _: () = assert!(FILES_OPEN_MAX > 4 * FILE_BUFFERS_PER_SLOT);
+const _: () = assert!(STAGING_BUFFER_BYTES.is_power_of_two() && STAGING_BUFFER_BYTES <= 1 << 20);
+// The mailbox of a slot takes a final event for each file, a word about free buffers, and commands beside them.
+const _: () = assert!(COMMANDS_MAX >= 2 * FILES_OPEN_MAX);
+const _: () = assert!(TICK.as_millis() < CANCEL_MAX.as_millis());
+const _: () = assert!(RECONNECT_MIN.as_millis() < RECONNECT_MAX.as_millis());

@@ -1,0 +1,271 @@
+//! From a configuration to running threads, and back.
+//!
+//! Owner of the state: [`RunningTaskManager`] owns the control thread, which owns everything else.
+//!
+//! Always true: the data address is bound first, so an address in use is refused before anything else is begun; threads
+//! end in the order control, slots, files, and the arena is unmapped after the last of them.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+
+use tidegate_arena::{Arena, ArenaConfig, ArenaError, HugePages, Pages, SegmentSize};
+use tidegate_exchange::{Endpoint, EndpointError, LocalHub};
+use tidegate_ring::socket::SocketOptions;
+use tidegate_ring::{Registration, SendMode, UringConfig};
+use tidegate_stream::Jobs;
+use tidegate_stream::pool::ReaderPool;
+use tokio::sync::mpsc;
+
+use crate::agent::Identity;
+use crate::control::{self, ControlSpec, Ended};
+use crate::files::{FilesDriver, FilesThread, Roots};
+use crate::limits::{READER_THREADS, SEGMENTS_PER_SLOT_DEFAULT, SLOT_EVENTS_MAX, SLOTS_MAX};
+use crate::slots::{SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
+
+/// Everything a TaskManager is given.
+#[derive(Debug, Clone)]
+pub struct TaskManagerConfig {
+    /// The JobManager's RPC address, `host:port`; resolved anew at every dial.
+    pub jobmanager: String,
+    /// Slots, 1 to [`SLOTS_MAX`].
+    pub slots: u32,
+    /// Where other TaskManagers dial for data; port 0 picks one.
+    pub data: SocketAddr,
+    /// Network segments of each slot.
+    pub segments: u32,
+    /// Bytes of a segment.
+    pub segment_size: SegmentSize,
+    /// How payloads are sent.
+    pub send: SendMode,
+    /// Whether segments are registered with the kernel.
+    pub registration: Registration,
+    /// Pin slot N to the N-th core this process may use.
+    pub pin: bool,
+    /// What writes files.
+    pub files: FilesDriver,
+    /// The jobs of the binary.
+    pub jobs: Jobs,
+    /// Fingerprint of the executable; must equal the JobManager's.
+    pub binary_fingerprint: u64,
+}
+
+impl TaskManagerConfig {
+    /// One slot on loopback, everything else automatic.
+    pub fn new(jobmanager: impl Into<String>, jobs: Jobs, binary_fingerprint: u64) -> Self {
+        Self {
+            jobmanager: jobmanager.into(),
+            slots: 1,
+            data: SocketAddr::from(([127, 0, 0, 1], 0)),
+            segments: SEGMENTS_PER_SLOT_DEFAULT,
+            segment_size: SegmentSize::DEFAULT,
+            send: SendMode::Auto,
+            registration: Registration::Auto,
+            pin: false,
+            files: FilesDriver::Auto,
+            jobs,
+            binary_fingerprint,
+        }
+    }
+}
+
+/// Why a TaskManager does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Slots out of range.
+    #[error("slots: 1 to {SLOTS_MAX} allowed, found {found}")]
+    Slots {
+        /// What was asked for.
+        found: u32,
+    },
+    /// It cannot listen for data.
+    #[error("{0}")]
+    Endpoint(EndpointError),
+    /// No memory for the network.
+    #[error("network memory: {0}")]
+    Arena(#[from] ArenaError),
+    /// A slot cannot start.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    /// A thread cannot start.
+    #[error("cannot start the {what}: {source}")]
+    Thread {
+        /// Which.
+        what: &'static str,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+/// Starts TaskManagers.
+#[derive(Debug)]
+pub struct TaskManager;
+
+/// A TaskManager at work. Dropping it stops it.
+pub struct RunningTaskManager {
+    /// Where other TaskManagers dial.
+    pub data_address: SocketAddr,
+    /// Its id.
+    pub id: u64,
+    /// What drives the network, with the pages of the arena, for people.
+    pub network: String,
+    /// What writes files, for people.
+    pub files: String,
+    stop: mpsc::Sender<String>,
+    thread: Option<JoinHandle<Ended>>,
+}
+
+impl fmt::Debug for RunningTaskManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningTaskManager").field("data_address", &self.data_address).finish_non_exhaustive()
+    }
+}
+
+impl TaskManager {
+    /// Starts a TaskManager. It looks for its JobManager from then on, and keeps looking.
+    ///
+    /// # Errors
+    /// [`StartError`], by what is missing; nothing is left running then.
+    pub fn start(config: TaskManagerConfig) -> Result<RunningTaskManager, StartError> {
+        if !(1..=SLOTS_MAX).contains(&config.slots) {
+            return Err(StartError::Slots { found: config.slots });
+        }
+        let endpoint = Endpoint::bind(config.data, SocketOptions::default()).map_err(StartError::Endpoint)?;
+        let data_address = endpoint.address();
+        let (arena, shards) = Arena::map(&ArenaConfig {
+            segment_size: config.segment_size,
+            shards: vec![config.segments; config.slots as usize],
+            huge_pages: HugePages::Auto,
+        })?;
+        let pool = ReaderPool::new(READER_THREADS).map_err(thread_error("reader pool"))?;
+        let ports: Vec<SlotPort> = (0..config.slots).map(|_| SlotPort::default()).collect();
+        let roots = Roots::default();
+        let (events, from_slots) = mpsc::channel(SLOT_EVENTS_MAX);
+        let hub = LocalHub::new();
+        let uring = UringConfig { send: config.send, registration: config.registration, ..UringConfig::default() };
+
+        // The files thread comes last: what the slots may lock is worth more than what it may.
+        let mut slots = Vec::with_capacity(ports.len());
+        for (index, (shard, port)) in shards.into_iter().zip(&ports).enumerate() {
+            slots.push(SlotHandle::start(SlotSpec {
+                index: index as u32,
+                arena: arena.clone(),
+                shard,
+                ring: uring.clone(),
+                pin: config.pin,
+                hub: hub.clone(),
+                connector: endpoint.connector(),
+                jobs: config.jobs.clone(),
+                pool: pool.clone(),
+                port: port.clone(),
+                events: events.clone(),
+            })?);
+        }
+        drop(events);
+        let deliver = ports.iter().map(SlotPort::deliver).collect();
+        let (files, slot_files) =
+            FilesThread::start(config.files, &roots, deliver).map_err(thread_error("files thread"))?;
+
+        let report = slots[0].report.read();
+        let pages = pages(&arena);
+        let (network, files_report) = (format!("{report}; arena on {pages}"), files.report.clone());
+        let id = random_id();
+        let identity = Identity {
+            taskmanager: id,
+            slots: config.slots,
+            data_address,
+            host: host_name(),
+            pid: std::process::id(),
+            binary_fingerprint: config.binary_fingerprint,
+            segment_size: config.segment_size.bytes() as u32,
+            segments_per_slot: config.segments,
+            driver: driver_report(&report, &pages),
+        };
+        let (stop, stopped) = mpsc::channel(1);
+        let spec = ControlSpec {
+            identity,
+            jobmanager: config.jobmanager,
+            jobs: config.jobs,
+            slots,
+            slot_files,
+            ports,
+            from_slots,
+            endpoint,
+            roots,
+            stop: stopped,
+        };
+        let builder = std::thread::Builder::new().name("control".to_owned());
+        let thread = builder.spawn(move || supervise(spec, files)).map_err(thread_error("control thread"))?;
+        Ok(RunningTaskManager { data_address, id, network, files: files_report, stop, thread: Some(thread) })
+    }
+}
+
+/// The control thread's body: run, then let everything go in order.
+fn supervise(spec: ControlSpec, files: FilesThread) -> Ended {
+    let (ended, slots) = control::run(spec);
+    let all_left = !slots.is_empty();
+    for slot in slots {
+        let _ = slot.join(); // A panic was caught and reported by the thread itself.
+    }
+    if all_left {
+        files.join();
+    }
+    ended
+}
+
+impl RunningTaskManager {
+    /// Asks it to leave in order: jobs are told, slots drain. Does not wait.
+    pub fn stop(&self, reason: &str) {
+        let _ = self.stop.try_send(reason.to_owned()); // Full: it was asked before.
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for its end, however it comes.
+    pub fn wait(mut self) -> Ended {
+        let thread = self.thread.take().expect("invariant: only waiting takes the thread");
+        thread.join().unwrap_or_else(|_| Ended::System("the control thread panicked".to_owned()))
+    }
+}
+
+impl Drop for RunningTaskManager {
+    fn drop(&mut self) {
+        self.stop("dropped");
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn thread_error(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Thread { what, source }
+}
+
+/// What the arena lies on, for people.
+fn pages(arena: &Arena) -> String {
+    match arena.pages() {
+        Pages::Explicit => "explicit huge pages".to_owned(),
+        Pages::Transparent { huge_bytes } => {
+            let (huge, all) = (huge_bytes >> 20, (arena.segments() as usize * arena.segment_size()) >> 20);
+            format!("transparent huge pages ({huge} of {all} MiB)")
+        }
+        Pages::Small => "4 KiB pages".to_owned(),
+        Pages::Heap => "the heap".to_owned(),
+    }
+}
+
+/// A random id for this process.
+fn random_id() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    // The standard library seeds its hashers from the operating system's random numbers.
+    let id = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    id.max(1)
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
