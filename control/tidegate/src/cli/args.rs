@@ -1,0 +1,235 @@
+//! The command line, as types. What it means is in the neighbouring files.
+//!
+//! Always true: everything after `--` belongs to the job and is passed on untouched.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::exit::EXIT_CODES;
+use super::units;
+
+const EXAMPLES: &str = "\
+Examples:
+  A job in this process, nothing else running:
+    tidegate run wordcount --parallelism 2 -- --input book.txt --output counts
+
+  A cluster on this machine (three terminals):
+    tidegate jobmanager --rpc 127.0.0.1:6123 --rest 127.0.0.1:8081 --dir /tmp/tidegate
+    tidegate taskmanager --jobmanager 127.0.0.1:6123 --slots 2
+    tidegate submit delays --jobmanager http://127.0.0.1:8081 --parallelism 2 --wait -- \\
+        --input flights.csv.gz --output delays
+
+  See what runs, stop it:
+    tidegate list   --jobmanager http://127.0.0.1:8081
+    tidegate status --jobmanager http://127.0.0.1:8081 JOB-ID
+    tidegate cancel --jobmanager http://127.0.0.1:8081 JOB-ID
+
+  See it all work on bundled data: tidegate demo
+  Which jobs are in this binary, with their flags: tidegate jobs
+
+Logs go to stderr; TIDEGATE_LOG=debug (or tidegate_taskmanager=trace, ...) shows more.";
+
+/// Streaming jobs in Rust: exactly-once state, records read where the network put them.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"), max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The roles and the commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Be the JobManager: jobs, slots, checkpoints, REST
+    Jobmanager(JobManagerArgs),
+    /// Be a TaskManager: slots that run the tasks of jobs
+    Taskmanager(TaskManagerArgs),
+    /// Hand a job of this binary to a JobManager
+    Submit(SubmitArgs),
+    /// Run a job in this process, with a JobManager and a TaskManager of its own
+    Run(RunArgs),
+    /// List the jobs a JobManager knows
+    List(ClientArgs),
+    /// Show one job: state, tasks, checkpoints, last failure
+    Status(JobArgs),
+    /// Cancel a job
+    Cancel(JobArgs),
+    /// Run `delays` on bundled data over one JobManager and two TaskManager processes on this machine
+    Demo(DemoArgs),
+    /// List the jobs in this binary with their flags
+    Jobs(JobsArgs),
+}
+
+/// Flags of `jobmanager`.
+#[derive(Debug, Args)]
+pub struct JobManagerArgs {
+    /// Where TaskManagers connect
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6123")]
+    pub rpc: SocketAddr,
+    /// Where REST answers
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub rest: SocketAddr,
+    /// Where jobs, checkpoints and leaderships are kept; a restarted JobManager finds its jobs here
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Process whose end is also this one's; for the demo.
+    #[arg(long, hide = true)]
+    pub parent: Option<u32>,
+}
+
+/// Flags of `taskmanager`.
+#[derive(Debug, Args)]
+pub struct TaskManagerArgs {
+    /// The JobManager's RPC address
+    #[arg(long, value_name = "RPC-ADDR", default_value = "127.0.0.1:6123")]
+    pub jobmanager: String,
+    /// Slots: threads that each run one subtask of every operator
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::SLOTS_MAX)))]
+    pub slots: u32,
+    /// Where other TaskManagers reach this one; port 0 takes any free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub data: SocketAddr,
+    /// Buffers of the data plane
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// Pin slot N to the N-th core this process may use
+    #[arg(long)]
+    pub pin: bool,
+    /// Process whose end is also this one's; for the demo.
+    #[arg(long, hide = true)]
+    pub parent: Option<u32>,
+}
+
+/// How the data plane holds and moves segments.
+#[derive(Debug, Clone, Args)]
+pub struct NetworkArgs {
+    /// Network segments of each slot
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..))]
+    pub segments: Option<u32>,
+    /// Size of a segment: a power of two from 4k to 1m
+    #[arg(long, value_name = "SIZE", default_value = "32k", value_parser = units::segment_size)]
+    pub segment_size: u32,
+    /// How payloads are sent
+    #[arg(long, value_enum, default_value_t = Send::Auto)]
+    pub send: Send,
+    /// Whether segments are registered with the kernel
+    #[arg(long, value_enum, default_value_t = Register::Auto)]
+    pub register: Register,
+}
+
+/// `--send`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Send {
+    /// The fastest mode that measures well on the path
+    Auto,
+    /// Gathered writes from registered segments
+    Fixed,
+    /// sendmsg
+    Plain,
+    /// Zero copy
+    Zc,
+}
+
+/// `--register`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Register {
+    /// Register if locked memory allows it
+    Auto,
+    /// Refuse to start unregistered
+    Required,
+    /// Never register
+    Never,
+}
+
+/// What `submit` and `run` say about a job.
+#[derive(Debug, Clone, Args)]
+pub struct LaunchArgs {
+    /// Name of a job in this binary (`tidegate jobs` lists them)
+    #[arg(value_name = "JOB")]
+    pub job: String,
+    /// Subtasks of every operator that does not say otherwise
+    #[arg(long, short, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::PARALLELISM_MAX)))]
+    pub parallelism: Option<u32>,
+    /// Time between checkpoints, such as 500ms or 1min; without it a job takes one, at its end
+    #[arg(long, value_name = "TIME", value_parser = units::interval)]
+    pub checkpoint_interval: Option<Duration>,
+    /// Flags of the job
+    #[arg(last = true, value_name = "JOB-FLAGS")]
+    pub flags: Vec<String>,
+}
+
+/// Flags of `submit`.
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// The JobManager and how the answer is printed
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Wait for the end; exits 0 only when the job is FINISHED. A JobManager that restarts is waited for
+    #[arg(long)]
+    pub wait: bool,
+    /// The job
+    #[command(flatten)]
+    pub launch: LaunchArgs,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The job
+    #[command(flatten)]
+    pub launch: LaunchArgs,
+    /// Buffers of the data plane
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of commands that talk to a JobManager.
+#[derive(Debug, Clone, Args)]
+pub struct ClientArgs {
+    /// The JobManager's REST address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub jobmanager: String,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `status` and `cancel`.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// The JobManager and how the answer is printed
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The job, as `submit` and `list` print it; needed only when there are several
+    #[arg(value_name = "JOB-ID")]
+    pub job: Option<String>,
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where the output and the logs of the processes go; a new temporary directory without it
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Input lines per second, to watch it work
+    #[arg(long, value_name = "R")]
+    pub rate: Option<u64>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `jobs`.
+#[derive(Debug, Args)]
+pub struct JobsArgs {
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,113 @@
+//! `run`: a job in this process, with a JobManager and a TaskManager of its own on loopback.
+//!
+//! Owner of the state: the command; both are stopped and the JobManager's directory is removed before it returns.
+//!
+//! Always true: the TaskManager has as many slots as the job needs, and as many segments as it can use.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use tidegate_graph::{JobGraph, SlotOffer, place, segment_need};
+use tidegate_jobmanager::{JobManager, JobManagerConfig, RunningJobManager};
+use tidegate_taskmanager::limits::SEGMENTS_PER_SLOT_DEFAULT;
+use tidegate_taskmanager::plan::plan;
+use tidegate_taskmanager::{RunningTaskManager, TaskManager, TaskManagerConfig};
+
+use super::args::{NetworkArgs, RunArgs};
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::format::seconds;
+use super::progress::Progress;
+use super::roles::{self, Planned};
+use super::signals::Signals;
+use super::submit::{Outcome, Request, report, watch};
+use crate::Jobs;
+use crate::limits::{SLOTS_MAX, START_MAX};
+
+/// `run`.
+pub(super) fn run(jobs: &Jobs, args: &RunArgs) -> Result<(), Failure> {
+    let request = Request::new(jobs, &args.launch)?;
+    let mut progress = Progress::new(args.json);
+    let outcome = run_request(jobs, &request, &args.network, &mut progress)?;
+    drop(progress);
+    if args.json {
+        println!("{}", report(&request.id, &outcome));
+    } else {
+        eprintln!("{} after {}, {} checkpoints", outcome.state, seconds(outcome.duration()), outcome.checkpoints);
+    }
+    outcome.into_result().map(drop)
+}
+
+/// Runs one job from beginning to end.
+fn run_request(
+    jobs: &Jobs,
+    request: &Request,
+    network: &NetworkArgs,
+    progress: &mut Progress,
+) -> Result<Outcome, Failure> {
+    let planned = plan(jobs, &request.job, &request.args, request.parallelism);
+    let planned = planned.map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
+    let slots = slots_needed(&planned.graph)?;
+    let signals = Signals::install()?;
+    let directory = tempfile::Builder::new().prefix("tidegate-run-").tempdir();
+    let directory = directory.map_err(|error| Failure::new(Exit::Io, format!("no temporary directory: {error}")))?;
+    let fingerprint = roles::binary_fingerprint()?;
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let planner = Planned(jobs.clone());
+    let jobmanager = JobManagerConfig::new(any, any, directory.path(), planner, fingerprint);
+    let jobmanager = JobManager::start(jobmanager).map_err(roles::jobmanager_failure)?;
+
+    let mut config = TaskManagerConfig::new(jobmanager.rpc_addr.to_string(), jobs.clone(), fingerprint);
+    roles::set_network(&mut config, network)?;
+    config.slots = slots;
+    if network.segments.is_none() {
+        config.segments = segments_wanted(&planned.graph, slots).max(SEGMENTS_PER_SLOT_DEFAULT);
+    }
+    let taskmanager = TaskManager::start(config).map_err(roles::taskmanager_failure)?;
+    let outcome = wait_for_slots(&jobmanager, &taskmanager, slots).and_then(|()| {
+        let client = Client::new(&format!("http://{}", jobmanager.rest_addr))?;
+        request.send(&client)?;
+        watch(&client, &request.id, progress, || {
+            taskmanager.has_ended() || signals.wait(Duration::ZERO).is_some()
+        })
+    });
+    if taskmanager.has_ended() {
+        return Err(roles::ended_early(taskmanager));
+    }
+    taskmanager.stop("the job is over");
+    drop(taskmanager);
+    jobmanager.shutdown();
+    outcome
+}
+
+fn slots_needed(graph: &JobGraph) -> Result<u32, Failure> {
+    let slots: u32 = graph.slots_needed().iter().map(|(_, slots)| slots).sum();
+    if slots <= SLOTS_MAX {
+        return Ok(slots);
+    }
+    let line = format!("the job needs {slots} slots, a process has {SLOTS_MAX} at most; lower the parallelism");
+    Err(Failure::new(Exit::Refused, line))
+}
+
+/// Segments with which no slot waits for itself.
+fn segments_wanted(graph: &JobGraph, slots: u32) -> u32 {
+    let offers: Vec<SlotOffer> =
+        (0..slots).map(|slot| SlotOffer { taskmanager: 1, slot }).collect();
+    let Ok(placement) = place(graph, &offers) else { return 0 };
+    segment_need(graph, &placement).iter().map(|need| need.segments.wanted).max().unwrap_or(0)
+}
+
+fn wait_for_slots(jobmanager: &RunningJobManager, taskmanager: &RunningTaskManager, slots: u32) -> Result<(), Failure> {
+    let registered = jobmanager.slots();
+    let start = Instant::now();
+    while *registered.borrow() < slots {
+        if taskmanager.has_ended() {
+            return Err(Failure::new(Exit::Internal, "the TaskManager ended before it registered"));
+        }
+        if start.elapsed() > START_MAX {
+            return Err(Failure::new(Exit::Internal, "the TaskManager did not register in time"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}

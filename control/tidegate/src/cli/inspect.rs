@@ -1,0 +1,143 @@
+//! `list`, `status`, `cancel` and `jobs`: what there is, for people and for programs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::{ClientArgs, JobArgs, JobsArgs};
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::format::{columns, grouped, seconds};
+use crate::Jobs;
+
+/// `list`.
+pub(super) fn list(args: &ClientArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.jobmanager)?;
+    let overview = client.get("/jobs/overview")?;
+    if args.json {
+        println!("{overview}");
+        return Ok(());
+    }
+    let jobs = overview["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if jobs.is_empty() {
+        println!("no jobs");
+        return Ok(());
+    }
+    let mut rows = vec![["JOB-ID", "NAME", "STATE", "TIME", "TASKS"].map(str::to_owned)];
+    for job in jobs {
+        let tasks = &job["tasks"];
+        rows.push([
+            text(&job["jid"]),
+            text(&job["name"]),
+            text(&job["state"]),
+            millis(&job["duration"]),
+            format!("{}/{} running", tasks["running"], tasks["total"]),
+        ]);
+    }
+    print!("{}", columns(&rows));
+    Ok(())
+}
+
+/// `status`.
+pub(super) fn status(args: &JobArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.client.jobmanager)?;
+    let id = job_id(&client, args.job.as_deref(), |_| true)?;
+    let details = client.get(&format!("/jobs/{id}"))?;
+    let checkpoints = client.get(&format!("/jobs/{id}/checkpoints"))?;
+    let exceptions = client.get(&format!("/jobs/{id}/exceptions"))?;
+    if args.client.json {
+        println!("{}", json!({ "job": details, "checkpoints": checkpoints, "exceptions": exceptions }));
+        return Ok(());
+    }
+    let (name, state) = (text(&details["name"]), text(&details["state"]));
+    println!("{id}  {name}  {state}  {}  attempt {}", millis(&details["duration"]), details["attempt"]);
+    if let Some(missing) = details["waiting-for"].as_str() {
+        println!("waiting for {missing}");
+    }
+    let mut rows = vec![["VERTEX", "SUBTASKS", "STATE", "RECORDS IN", "RECORDS OUT", "MALFORMED"].map(str::to_owned)];
+    for vertex in details["vertices"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let metrics = &vertex["metrics"];
+        let count = |name: &str| grouped(metrics[name].as_u64().unwrap_or(0));
+        rows.push([
+            text(&vertex["name"]),
+            vertex["parallelism"].to_string(),
+            text(&vertex["status"]),
+            count("read-records"),
+            count("write-records"),
+            count("malformed-records"),
+        ]);
+    }
+    print!("{}", columns(&rows));
+    let (counts, latest) = (&checkpoints["counts"], &checkpoints["latest"]);
+    print!("checkpoints: {} completed, {} failed", counts["completed"], counts["failed"]);
+    for (what, entry) in [("newest", &latest["completed"]), ("restored", &latest["restored"])] {
+        if let Some(id) = entry["id"].as_u64() {
+            print!(", {what} {id}");
+        }
+    }
+    println!();
+    if let Some(cause) = exceptions["root-exception"].as_str() {
+        println!("last failure: {cause}");
+    }
+    Ok(())
+}
+
+/// `cancel`.
+pub(super) fn cancel(args: &JobArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.client.jobmanager)?;
+    let id = job_id(&client, args.job.as_deref(), |state| !["FINISHED", "FAILED", "CANCELED"].contains(&state))?;
+    client.patch(&format!("/jobs/{id}"))?;
+    if args.client.json {
+        println!("{}", json!({ "jobid": id }));
+    } else {
+        println!("cancelling {id}");
+    }
+    Ok(())
+}
+
+/// The job that is meant: the one named, or the only one whose state is `wanted`.
+fn job_id(client: &Client, named: Option<&str>, wanted: impl Fn(&str) -> bool) -> Result<String, Failure> {
+    if let Some(id) = named {
+        return Ok(id.to_owned());
+    }
+    let overview = client.get("/jobs/overview")?;
+    let jobs = overview["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let jobs: Vec<&Value> = jobs.iter().filter(|job| job["state"].as_str().is_some_and(&wanted)).collect();
+    match jobs[..] {
+        [job] => Ok(text(&job["jid"])),
+        [] => Err(Failure::new(Exit::Refused, "there is no such job")),
+        _ => {
+            let line = format!("there are {} jobs; name one of them", jobs.len());
+            let one = |job: &&Value| format!("{}  {}  {}", text(&job["jid"]), text(&job["name"]), text(&job["state"]));
+            Err(Failure { details: jobs.iter().map(one).collect(), ..Failure::new(Exit::Refused, line) })
+        }
+    }
+}
+
+/// `jobs`.
+pub(super) fn jobs(jobs: &Jobs, args: &JobsArgs) -> Result<(), Failure> {
+    if args.json {
+        let one = |entry: &crate::JobEntry| {
+            let flags = entry.flags().iter();
+            let flags = flags.map(|flag| json!({ "name": flag.name, "value": flag.value, "help": flag.help }));
+            json!({ "name": entry.name(), "about": entry.description(), "flags": flags.collect::<Vec<_>>() })
+        };
+        println!("{}", json!({ "jobs": jobs.entries().iter().map(one).collect::<Vec<_>>() }));
+        return Ok(());
+    }
+    for entry in jobs.entries() {
+        println!("{}\n    {}", entry.name(), entry.description());
+        let flags = entry.flags().iter().map(|flag| [format!("      --{} {}", flag.name, flag.value), flag.help.clone()]);
+        println!("{}", columns(&flags.collect::<Vec<_>>()));
+    }
+    println!("Flags of a job follow `--`, as in: run JOB -- --input FILE --output DIR");
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("?").to_owned()
+}
+
+fn millis(value: &Value) -> String {
+    seconds(Duration::from_millis(value.as_u64().unwrap_or(0)))
+}

@@ -1,0 +1,26 @@
+//! Logs: tracing to stderr, filtered by `TIDEGATE_LOG`.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use super::args::Command;
+
+/// Starts logging for this process; a second start in one process changes nothing.
+pub(super) fn start(command: &Command) {
+    let default = match command {
+        // A role tells what it does; a command speaks for itself.
+        Command::Jobmanager(_) | Command::Taskmanager(_) => "info",
+        _ => "warn",
+    };
+    let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| default.to_owned());
+    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
+        eprintln!("warning: TIDEGATE_LOG={filter:?} is not a filter ({error}); using {default}");
+        EnvFilter::new(default)
+    });
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let _ = subscriber.try_init(); // Somebody else's subscriber is as good.
+}

@@ -1,0 +1,161 @@
+//! The roles: a process that is a JobManager or a TaskManager until it is told to stop.
+//!
+//! Owner of the state: the role's own threads; this thread waits for signals.
+//!
+//! Always true: `ready` is printed once the role takes work, and only then; SIGTERM drains and ends with 0.
+
+use std::time::Duration;
+
+use tidegate_jobmanager::{JobManager, JobManagerConfig, Planner, StartError as JobManagerError};
+use tidegate_taskmanager::agent::End;
+use tidegate_taskmanager::plan::plan;
+use tidegate_taskmanager::{
+    Ended, Registration, RunningTaskManager, SegmentSize, SendMode, StartError as TaskManagerError, TaskManager,
+    TaskManagerConfig,
+};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::args::{JobManagerArgs, NetworkArgs, Register, Send, TaskManagerArgs};
+use super::exit::{Exit, Failure};
+use super::signals::Signals;
+use crate::Jobs;
+
+/// Longest time between two looks at whether a role has ended by itself.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The jobs of a binary, as the JobManager plans them.
+pub(super) struct Planned(pub Jobs);
+
+impl Planner for Planned {
+    fn plan(&self, name: &str, args: &[String], parallelism: u32) -> Result<tidegate_jobmanager::Planned, String> {
+        let plan = plan(&self.0, name, args, parallelism).map_err(|error| error.to_string())?;
+        Ok(tidegate_jobmanager::Planned { graph: plan.graph, outputs: plan.outputs })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.entries().iter().map(|entry| entry.name().to_owned()).collect()
+    }
+}
+
+/// `jobmanager`.
+pub(super) fn jobmanager(jobs: &Jobs, args: &JobManagerArgs) -> Result<(), Failure> {
+    follow_parent(args.parent)?;
+    let signals = Signals::install()?;
+    let planner = Planned(jobs.clone());
+    let config = JobManagerConfig::new(args.rpc, args.rest, &args.dir, planner, binary_fingerprint()?);
+    let running = JobManager::start(config).map_err(jobmanager_failure)?;
+    println!("ready rpc={} rest=http://{} epoch={}", running.rpc_addr, running.rest_addr, running.epoch);
+    loop {
+        if let Some(stop) = signals.wait(LOOK_EVERY) {
+            tracing::info!("{}: leaving", stop.reason());
+            running.shutdown();
+            return Ok(());
+        }
+        if let Some(reason) = running.ended() {
+            return Err(Failure::new(Exit::Refused, format!("this JobManager no longer leads: {reason}")));
+        }
+    }
+}
+
+/// `taskmanager`.
+pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Failure> {
+    follow_parent(args.parent)?;
+    let signals = Signals::install()?;
+    let mut config = TaskManagerConfig::new(&args.jobmanager, jobs.clone(), binary_fingerprint()?);
+    set_network(&mut config, &args.network)?;
+    config.slots = args.slots;
+    config.data = args.data;
+    config.pin = args.pin;
+    let running = TaskManager::start(config).map_err(taskmanager_failure)?;
+    tracing::info!("network: {}", running.network);
+    tracing::info!("files: {}", running.files);
+    println!("ready data={} slots={} id={:016x}", running.data_address, args.slots, running.id);
+    while !running.has_ended() {
+        if let Some(stop) = signals.wait(LOOK_EVERY) {
+            running.stop(stop.reason());
+        }
+    }
+    end_of(running.wait())
+}
+
+/// Sets what the command line says about the network.
+pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs) -> Result<(), Failure> {
+    let size = SegmentSize::new(network.segment_size);
+    config.segment_size = size.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    config.segments = network.segments.unwrap_or(config.segments);
+    config.send = match network.send {
+        Send::Auto => SendMode::Auto,
+        Send::Fixed => SendMode::Fixed,
+        Send::Plain => SendMode::Plain,
+        Send::Zc => SendMode::Zc,
+    };
+    config.registration = match network.register {
+        Register::Auto => Registration::Auto,
+        Register::Required => Registration::Required,
+        Register::Never => Registration::Never,
+    };
+    Ok(())
+}
+
+/// Why a JobManager does not start.
+pub(super) fn jobmanager_failure(error: JobManagerError) -> Failure {
+    let exit = match &error {
+        JobManagerError::Listen { .. } | JobManagerError::System(_) => Exit::System,
+        JobManagerError::Directory(_) | JobManagerError::Store(_) | JobManagerError::Epoch(_) => Exit::Io,
+        JobManagerError::Config(_) => Exit::Usage,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// Why a TaskManager does not start.
+pub(super) fn taskmanager_failure(error: TaskManagerError) -> Failure {
+    let exit = match &error {
+        TaskManagerError::Slots { .. } => Exit::Usage,
+        TaskManagerError::Endpoint(_)
+        | TaskManagerError::Arena(_)
+        | TaskManagerError::Slot(_)
+        | TaskManagerError::Thread { .. } => Exit::System,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// Why a TaskManager ended that nobody had told to.
+pub(super) fn ended_early(running: RunningTaskManager) -> Failure {
+    end_of(running.wait()).err().unwrap_or_else(|| Failure::new(Exit::Internal, "the TaskManager left by itself"))
+}
+
+fn end_of(ended: Ended) -> Result<(), Failure> {
+    let exit = match &ended {
+        Ended::Agent(End::Drained) => return Ok(()),
+        Ended::Agent(End::Refused(_)) => Exit::Refused,
+        Ended::Agent(End::SlotHangs { .. }) | Ended::SlotDied { .. } | Ended::SlotDeaf { .. } => Exit::Internal,
+        Ended::System(_) => Exit::System,
+    };
+    Err(Failure::new(exit, ended.to_string()))
+}
+
+/// What tells one build of a binary from another: a hash of the executable.
+pub(super) fn binary_fingerprint() -> Result<u64, Failure> {
+    use std::io::Read as _;
+    let failed = |error| Failure::new(Exit::Io, format!("cannot read this program's own file: {error}"));
+    // Not by its name: it may have been replaced since this process started.
+    let mut file = std::fs::File::open("/proc/self/exe").map_err(failed)?;
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(failed)? {
+            0 => return Ok(hash.digest()),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
+
+/// A child of the demo ends with its parent, however that ends.
+fn follow_parent(parent: Option<u32>) -> Result<(), Failure> {
+    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+    let Some(parent) = parent else { return Ok(()) };
+    let failed = |error| Failure::new(Exit::System, format!("cannot follow the parent process: {error}"));
+    set_parent_process_death_signal(Some(Signal::TERM)).map_err(failed)?;
+    let alive = getppid().map(Pid::as_raw_nonzero).is_some_and(|now| now.get() as u32 == parent);
+    if alive { Ok(()) } else { Err(Failure::new(Exit::Interrupted, "the parent process is gone")) }
+}

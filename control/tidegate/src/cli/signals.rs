@@ -1,0 +1,73 @@
+//! SIGTERM and Ctrl-C, as something to wait for.
+//!
+//! Owner of the state: a small thread that lives as long as the process.
+//!
+//! Always true: the first signal asks for an end in order, the second one ends the process at once.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::exit::{Exit, Failure};
+
+/// A signal that asks the process to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// From an operator or a supervisor.
+    Terminate,
+    /// Ctrl-C.
+    Interrupt,
+}
+
+impl Stop {
+    /// For people.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "interrupted",
+        }
+    }
+}
+
+/// The signals of this process from now on.
+pub(crate) struct Signals(Receiver<Stop>);
+
+impl Signals {
+    /// Takes the signals over from their default actions.
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let system = |error: std::io::Error| Failure::new(Exit::System, format!("cannot handle signals: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+        let (mut terminate, mut interrupt) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate()).map_err(system)?, signal(SignalKind::interrupt()).map_err(system)?)
+        };
+        let (sender, receiver) = sync_channel(1);
+        let listen = async move {
+            let mut first = true;
+            loop {
+                let stop = tokio::select! {
+                    _ = terminate.recv() => Stop::Terminate,
+                    _ = interrupt.recv() => Stop::Interrupt,
+                };
+                if !first {
+                    eprintln!("error: told to stop twice; ending at once");
+                    std::process::exit(Exit::Interrupted as i32);
+                }
+                first = false;
+                let _ = sender.try_send(stop);
+            }
+        };
+        let builder = std::thread::Builder::new().name("signals".to_owned());
+        builder.spawn(move || runtime.block_on(listen)).map_err(system)?;
+        Ok(Self(receiver))
+    }
+
+    /// Waits for a signal, at most so long.
+    pub(crate) fn wait(&self, at_most: Duration) -> Option<Stop> {
+        match self.0.recv_timeout(at_most) {
+            Ok(stop) => Some(stop),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Jobs whose processes are killed and whose connections are cut at random moments.
+//!
+//! Over all runs together a TaskManager is killed twenty times, the JobManager five times, both at once twice, and
+//! a connection between TaskManagers is cut six times ([`the_runs_add_up`]). During a run a reader watches the
+//! output; after each fault that came after a complete checkpoint, the job must come back from that one or a later
+//! one; at the end the output is what the oracle says, and the processes that survived hold nothing more than
+//! before.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::cluster::{Cluster, SLOTS};
+use crate::support::job::Job;
+use crate::support::output::{Expected, Watch};
+use crate::support::process::Footprint;
+use crate::support::random::Random;
+use crate::support::{SOON, WHOLE_JOB, input, oracle, sockets, wait_for, wait_within};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// `kill -9` of a TaskManager; a fresh one takes its place.
+    TaskManager,
+    /// `kill -9` of the JobManager; it comes back on the same directory.
+    JobManager,
+    /// Both at once.
+    Both,
+    /// A TCP connection between two TaskManagers is shut down.
+    Connection,
+}
+
+use Fault::{Both, Connection, JobManager, TaskManager};
+
+/// What happens to each run, in an order that the seed decides. The JobManager and the first TaskManager of the
+/// runs without a fault of the JobManager live through them.
+const RUNS: [(&str, &[Fault]); 6] = [
+    ("wordcount 1", &[TaskManager, TaskManager, TaskManager, TaskManager, JobManager, Connection]),
+    ("wordcount 2", &[TaskManager, TaskManager, TaskManager, JobManager, Connection, Both]),
+    ("delays 1", &[TaskManager, TaskManager, TaskManager, JobManager, JobManager, Connection]),
+    ("delays 2", &[TaskManager, TaskManager, TaskManager, Connection]),
+    ("flights-clean 1", &[TaskManager, TaskManager, TaskManager, JobManager, Connection, Both]),
+    ("flights-clean 2", &[TaskManager, TaskManager, TaskManager, TaskManager, Connection]),
+];
+
+/// How long a run takes at its rate when nothing goes wrong, in seconds: enough for its faults to come before its
+/// end, since the job moves on between them for a second each at most.
+const SECONDS: usize = 12;
+
+#[test]
+fn the_runs_add_up() {
+    let count = |fault| RUNS.iter().flat_map(|(_, faults)| *faults).filter(|other| **other == fault).count();
+    assert_eq!((count(TaskManager), count(JobManager), count(Both), count(Connection)), (20, 5, 2, 6));
+}
+
+#[test]
+fn wordcount_survives() {
+    for run in [0, 1] {
+        survive(run, |cluster, random| {
+            let text = input::text(cluster.folder(), random, 60_000);
+            let expected = oracle::wordcount(&std::fs::read(&text).expect("just written"));
+            Work { job: "wordcount", input: text, lines: 60_000, expected }
+        });
+    }
+}
+
+#[test]
+fn delays_survives() {
+    for run in [2, 3] {
+        survive(run, |_, _| {
+            let expected = oracle::delays(&input::flights_text());
+            Work { job: "delays", input: input::flights(), lines: 336_776, expected }
+        });
+    }
+}
+
+#[test]
+fn flights_clean_survives() {
+    for run in [4, 5] {
+        survive(run, |cluster, _| {
+            let flights = input::some_flights(cluster.folder(), 100_000);
+            let expected = oracle::flights_clean(&std::fs::read_to_string(&flights).expect("just written"));
+            Work { job: "flights-clean", input: flights, lines: 100_000, expected }
+        });
+    }
+}
+
+/// A job, its input, and what must come out.
+struct Work {
+    job: &'static str,
+    input: PathBuf,
+    lines: usize,
+    expected: Expected,
+}
+
+fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
+    let (name, faults) = RUNS[run];
+    let mut random = Random::announced(name);
+    let mut faults = faults.to_vec();
+    random.shuffle(&mut faults);
+    println!("{name}: {faults:?}");
+
+    let mut cluster = Cluster::start(2, &[]);
+    let spare_first = !faults.contains(&JobManager);
+    let survivors: Vec<(u32, Footprint)> = if spare_first { footprints(&mut cluster) } else { Vec::new() };
+    let work = work(&cluster, &mut random);
+    let output = cluster.output("out");
+    let rate = (work.lines / SECONDS).to_string();
+    let mut watch = Watch::start(&output, work.expected);
+    let flags = ["--input", path(&work.input), "--output", path(&output), "--rate", &rate];
+    let mut job = Job::submit(&mut cluster, work.job, 4, &flags);
+
+    let mut committed = 0;
+    for (at, fault) in faults.iter().enumerate() {
+        committed = inject(*fault, &mut cluster, &mut job, &mut random, spare_first, &watch);
+        watch.check();
+        println!("{name}: fault {} of {}, {fault:?}, survived", at + 1, faults.len());
+    }
+    job.finish(&cluster, WHOLE_JOB);
+    if work.job == "flights-clean" {
+        // A row is committed with the checkpoint that has read it, so what was visible was not read again.
+        let read = job.records_out_of(&cluster, "parse").expect("the JobManager is there");
+        let left = work.lines as u64 - committed;
+        assert!(read <= left, "{read} lines read after the last fault, {left} were left to read");
+    }
+    let (before_the_end, all) = watch.finish();
+    println!("{name}: {} rows in {} files, {before_the_end} of them seen early", all.rows, all.files);
+    assert!(work.job != "flights-clean" || before_the_end > 1, "rows become visible with checkpoints");
+
+    cluster.wait_slots(2 * SLOTS);
+    all_segments_free(&cluster);
+    nothing_has_grown(&mut cluster, &survivors);
+    cluster.stop();
+}
+
+/// One fault at a random moment of a running job, and the way back from it. Returns how many rows were visible
+/// before the fault.
+fn inject(
+    fault: Fault,
+    cluster: &mut Cluster,
+    job: &mut Job,
+    random: &mut Random,
+    spare_first: bool,
+    watch: &Watch,
+) -> u64 {
+    cluster.wait_slots(2 * SLOTS);
+    job.wait_running(cluster, SOON);
+    let start = job.checkpoints(cluster).expect("the JobManager is there");
+    if random.below(4) > 0 {
+        // Most faults come after a checkpoint of this attempt.
+        wait_for("another checkpoint", SOON, || {
+            (job.checkpoints(cluster)?.completed() > start.completed()).then_some(())
+        });
+    }
+    std::thread::sleep(random.up_to(Duration::from_millis(500)));
+    let before = job.checkpoints(cluster).expect("the JobManager is there");
+    let committed = watch.rows();
+
+    let victim = if spare_first { 1 } else { random.below(2) as usize };
+    match fault {
+        TaskManager => {
+            cluster.kill_taskmanager(victim);
+            cluster.start_taskmanager();
+        }
+        JobManager => {
+            cluster.kill_jobmanager();
+            std::thread::sleep(random.up_to(Duration::from_millis(700)));
+            cluster.start_jobmanager();
+        }
+        Both => {
+            cluster.kill_taskmanager(victim);
+            cluster.kill_jobmanager();
+            std::thread::sleep(random.up_to(Duration::from_millis(700)));
+            cluster.start_jobmanager();
+            cluster.start_taskmanager();
+        }
+        Connection => {
+            let [one, two] = [0, 1].map(|at| cluster.taskmanagers()[at].id());
+            let ends = sockets::between(one, two);
+            assert!(!ends.is_empty(), "two TaskManagers that share a job have a connection");
+            if let Err(reason) = sockets::cut(one, random.pick(&ends)) {
+                println!("skipped: no connection can be cut here without root: {reason}");
+                return 0;
+            }
+        }
+    }
+    wait_for("the job to be restored", SOON, || {
+        let now = job.checkpoints(cluster)?;
+        (now.restore() != before.restore() && now.restored() >= before.newest()).then_some(())
+    });
+    committed
+}
+
+/// What the JobManager and the first TaskManager hold now.
+fn footprints(cluster: &mut Cluster) -> Vec<(u32, Footprint)> {
+    let mut all = vec![(cluster.jobmanager().id(), cluster.jobmanager().footprint())];
+    all.extend(cluster.taskmanagers().first().map(|process| (process.id(), process.footprint())));
+    all
+}
+
+/// The processes that lived through the run hold no more than before it. A moment of patience, because a closed
+/// connection is freed after its last word.
+fn nothing_has_grown(cluster: &mut Cluster, before: &[(u32, Footprint)]) {
+    if before.is_empty() {
+        return;
+    }
+    let mut now = Vec::new();
+    let smaller = wait_within(SOON, || {
+        now = footprints(cluster);
+        now.iter().zip(before).all(|((id, now), (other, before))| {
+            id == other && now.descriptors <= before.descriptors && now.threads <= before.threads
+        })
+    });
+    let descriptors = cluster.taskmanagers()[0].descriptors();
+    assert!(smaller, "grew from {before:?} to {now:?}; the TaskManager holds {descriptors:#?}");
+}
+
+/// Every TaskManager says that all its segments are free.
+pub fn all_segments_free(cluster: &Cluster) {
+    let list = cluster.get("/taskmanagers").expect("the JobManager is there");
+    for one in list["taskmanagers"].as_array().expect("a list") {
+        let id = one["id"].as_str().expect("an id");
+        wait_for("all segments to be free", SOON, || {
+            let details = cluster.get(&format!("/taskmanagers/{id}"))?;
+            let metrics = &details["metrics"];
+            let (total, free) = (metrics["segmentsTotal"].as_u64()?, metrics["segmentsFree"].as_u64()?);
+            (total > 0 && total == free).then_some(())
+        });
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("paths of the tests are UTF-8")
+}

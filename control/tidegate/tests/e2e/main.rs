@@ -1,0 +1,18 @@
+//! End-to-end tests: the real binary, real processes, real input, and faults.
+//!
+//! | file | question |
+//! |---|---|
+//! | `jobs.rs` | does each job write what a plain loop over its input says? |
+//! | `kills.rs` | does it still, when processes and connections die at random moments? |
+//! | `starved.rs` | does it still, with so few segments that credit is always exhausted? |
+//! | `bad_input.rs` | does bad input get a clear error and lose nothing? |
+//! | `needs_root.rs` | faults that only root can make; `cargo xtask faults` runs them |
+//!
+//! `TIDEGATE_SEED=…` repeats the random choices of a run; the seed is printed with every failure.
+
+mod bad_input;
+mod jobs;
+mod kills;
+mod needs_root;
+mod starved;
+mod support;

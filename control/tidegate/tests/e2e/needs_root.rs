@@ -1,0 +1,147 @@
+//! Faults that only root can make: sockets killed by the kernel, a network that falls silent, an unprivileged user.
+//!
+//! `cargo xtask faults` runs them. Each asks first for what it needs and prints `skipped: …` where that is missing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::kills::all_segments_free;
+use crate::support::cluster::{Cluster, SLOTS};
+use crate::support::job::Job;
+use crate::support::namespaces::{Namespaces, run};
+use crate::support::output::{Watch, check};
+use crate::support::process::{Process, TIDEGATE};
+use crate::support::random::Random;
+use crate::support::{SOON, WHOLE_JOB, input, oracle, sockets, wait_for};
+
+/// Why the test cannot run here; nothing when it can.
+fn missing(tools: &[&[&str]]) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root".into());
+    }
+    tools.iter().find_map(|tool| run(tool).err())
+}
+
+/// Prints why a test does not run, and ends it.
+macro_rules! skip_without {
+    ($($tool:expr),*) => {
+        if let Some(reason) = missing(&[$($tool),*]) {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("paths of the tests are UTF-8")
+}
+
+#[test]
+#[ignore = "needs root; run by cargo xtask faults"]
+fn a_connection_killed_by_the_kernel_is_survived() {
+    skip_without!(&["ss", "-K", "src", "127.255.255.254"]);
+    let mut random = Random::announced("killed connections");
+    let mut cluster = Cluster::start(2, &[]);
+    let output = cluster.output("out");
+    let mut watch = Watch::start(&output, oracle::delays(&input::flights_text()));
+    let flights = input::flights();
+    let flags = ["--input", path(&flights), "--output", path(&output), "--rate", "60000"];
+    let mut job = Job::submit(&mut cluster, "delays", 4, &flags);
+    for _ in 0..3 {
+        job.wait_running(&cluster, SOON);
+        let before = wait_for("a checkpoint", SOON, || {
+            job.checkpoints(&cluster).filter(|checkpoints| checkpoints.completed() > checkpoints.restored())
+        });
+        let [one, two] = [0, 1].map(|at| cluster.taskmanagers()[at].id());
+        let ends = sockets::between(one, two);
+        assert!(!ends.is_empty(), "two TaskManagers that share a job have a connection");
+        // The kernel resets the connection, in the middle of whatever it carries.
+        let (local, remote) = random.pick(&ends).addresses();
+        run(&["ss", "-K", "src", &local, "dst", &remote]).expect("it worked a moment ago");
+        wait_for("the job to be restored", SOON, || {
+            let now = job.checkpoints(&cluster)?;
+            (now.restore() != before.restore() && now.restored() >= before.newest()).then_some(())
+        });
+        watch.check();
+    }
+    job.finish(&cluster, WHOLE_JOB);
+    watch.finish();
+    all_segments_free(&cluster);
+    cluster.stop();
+}
+
+#[test]
+#[ignore = "needs root; run by cargo xtask faults"]
+fn a_taskmanager_behind_a_silent_network_is_given_up_and_taken_back() {
+    skip_without!(&["ip", "netns", "list"]);
+    let network = match Namespaces::new() {
+        Ok(network) => network,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    // Two hosts: the JobManager and a TaskManager on one, another TaskManager on the other. This thread, and with
+    // it every process that it starts, is on the first host, except where it says otherwise.
+    network.enter_first();
+    let mut cluster = Cluster::start_at(network.first_address(), &[]);
+    cluster.start_taskmanager_at(network.first_address());
+    network.enter_second();
+    cluster.start_taskmanager_at(network.second_address());
+    network.enter_first();
+    cluster.wait_slots(2 * SLOTS);
+
+    let output = cluster.output("out");
+    let mut watch = Watch::start(&output, oracle::delays(&input::flights_text()));
+    let flights = input::flights();
+    let flags = ["--input", path(&flights), "--output", path(&output), "--rate", "40000"];
+    let mut job = Job::submit(&mut cluster, "delays", 4, &flags);
+    job.wait_running(&cluster, SOON);
+    let before = wait_for("a checkpoint", SOON, || {
+        job.checkpoints(&cluster).filter(|checkpoints| checkpoints.completed() > 0)
+    });
+    network.cut();
+    // Nobody says goodbye; only the missing heartbeats tell.
+    wait_for("the TaskManager to be given up", SOON, || {
+        (cluster.get("/overview")?["slots-total"].as_u64()? == SLOTS as u64).then_some(())
+    });
+    network.heal();
+    wait_for("the job to be restored", SOON, || {
+        let now = job.checkpoints(&cluster)?;
+        (now.restore() != before.restore() && now.restored() >= before.newest()).then_some(())
+    });
+    watch.check();
+    job.finish(&cluster, WHOLE_JOB);
+    watch.finish();
+    all_segments_free(&cluster);
+    cluster.stop();
+}
+
+#[test]
+#[ignore = "needs root; run by cargo xtask faults"]
+fn an_ordinary_user_with_little_locked_memory_gets_the_same_figures() {
+    skip_without!(&["prlimit", "--version"]);
+    const NOBODY: u32 = 65534;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let open_to_all = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), open_to_all).expect("the folder is ours");
+    // The build folder may be closed to others.
+    let binary = folder.path().join("tidegate");
+    std::fs::copy(TIDEGATE, &binary).expect("the binary can be read");
+    let flights = folder.path().join("flights.csv.gz");
+    std::fs::copy(input::flights(), &flights).expect("the data can be read");
+    let content = input::flights_text();
+    for locked in ["65536", "8388608"] {
+        let output = folder.path().join(format!("output-{locked}"));
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--memlock={locked}:{locked}")).arg(&binary);
+        command.args(["run", "delays", "--parallelism", "4", "--", "--input", path(&flights)]);
+        command.args(["--output", path(&output)]).uid(NOBODY).gid(NOBODY).current_dir("/");
+        let mut process = Process::start_command(&format!("nobody-{locked}"), folder.path(), command);
+        let status = process.wait(WHOLE_JOB);
+        assert!(status.success(), "with {locked} bytes of locked memory: {status}{}", process.tail());
+        check(&output, oracle::delays(&content));
+    }
+}

@@ -1,0 +1,222 @@
+//! A cluster of real processes on loopback: one JobManager, any number of TaskManagers with two slots each.
+//!
+//! The JobManager's ports are fixed for the life of a cluster, so that one that was killed comes back where the
+//! TaskManagers look for it; they lie below the range from which the kernel takes the ports of outgoing
+//! connections, so nobody else gets them meanwhile.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http;
+use super::process::{Finished, Process, tidegate};
+use super::{SOON, wait_for};
+
+/// Slots of each TaskManager.
+pub const SLOTS: usize = 2;
+
+pub struct Cluster {
+    folder: TempDir,
+    pub rpc: SocketAddr,
+    pub rest: SocketAddr,
+    jobmanager: Option<Process>,
+    taskmanagers: Vec<Process>,
+    /// Further flags of every TaskManager.
+    flags: Vec<String>,
+    started: u32,
+}
+
+impl Cluster {
+    /// A JobManager and `taskmanagers` TaskManagers, registered.
+    pub fn start(taskmanagers: usize, flags: &[&str]) -> Self {
+        let mut cluster = Self::without_taskmanagers(flags);
+        for _ in 0..taskmanagers {
+            cluster.start_taskmanager();
+        }
+        cluster.wait_slots(taskmanagers * SLOTS);
+        cluster
+    }
+
+    pub fn without_taskmanagers(flags: &[&str]) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), flags)
+    }
+
+    /// A JobManager that listens at another address of this host than loopback.
+    pub fn start_at(host: IpAddr, flags: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("tidegate-e2e-").tempdir().expect("a temporary folder");
+        let mut cluster = Self {
+            folder,
+            rpc: free_address_at(host),
+            rest: free_address_at(host),
+            jobmanager: None,
+            taskmanagers: Vec::new(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            started: 0,
+        };
+        cluster.start_jobmanager();
+        cluster
+    }
+
+    /// The folder of this test: logs, inputs, outputs and the JobManager's directory.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The JobManager's own directory.
+    pub fn directory(&self) -> PathBuf {
+        self.folder().join("jobmanager")
+    }
+
+    /// A place for the output of a job; the job makes it.
+    pub fn output(&self, name: &str) -> PathBuf {
+        self.folder().join("output").join(name)
+    }
+
+    pub fn start_jobmanager(&mut self) {
+        assert!(self.jobmanager.is_none(), "there is a JobManager already");
+        let arguments = [
+            "jobmanager".to_owned(),
+            "--rpc".to_owned(),
+            self.rpc.to_string(),
+            "--rest".to_owned(),
+            self.rest.to_string(),
+            "--dir".to_owned(),
+            self.directory().display().to_string(),
+        ];
+        let mut process = Process::start(&self.next_name("jobmanager"), self.folder(), &arguments);
+        process.wait_line("`ready`", SOON, |line| line.starts_with("ready").then_some(()));
+        self.jobmanager = Some(process);
+    }
+
+    /// Starts a fresh TaskManager and returns its place; it may not be registered yet.
+    pub fn start_taskmanager(&mut self) -> usize {
+        self.start_taskmanager_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    pub fn start_taskmanager_at(&mut self, host: IpAddr) -> usize {
+        let mut arguments = vec![
+            "taskmanager".to_owned(),
+            "--jobmanager".to_owned(),
+            self.rpc.to_string(),
+            "--slots".to_owned(),
+            SLOTS.to_string(),
+            "--data".to_owned(),
+            SocketAddr::from((host, 0)).to_string(),
+        ];
+        arguments.extend(self.flags.iter().cloned());
+        let process = Process::start(&self.next_name("taskmanager"), self.folder(), &arguments);
+        self.taskmanagers.push(process);
+        self.taskmanagers.len() - 1
+    }
+
+    pub fn jobmanager(&mut self) -> &mut Process {
+        self.jobmanager.as_mut().expect("there is a JobManager")
+    }
+
+    pub fn taskmanagers(&mut self) -> &mut Vec<Process> {
+        &mut self.taskmanagers
+    }
+
+    pub fn kill_jobmanager(&mut self) {
+        self.jobmanager.take().expect("there is a JobManager").kill();
+    }
+
+    pub fn kill_taskmanager(&mut self, place: usize) {
+        self.taskmanagers.remove(place).kill();
+    }
+
+    /// One `GET`; `None` while nobody answers.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let answer = http::get(self.rest, path).ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// Waits until exactly so many slots are registered.
+    pub fn wait_slots(&self, slots: usize) {
+        wait_for(&format!("{slots} slots"), SOON, || {
+            let overview = self.get("/overview")?;
+            (overview["slots-total"].as_u64()? == slots as u64).then_some(())
+        });
+    }
+
+    /// `tidegate submit JOB --jobmanager … ARGUMENTS`, run to its end.
+    pub fn submit(&self, arguments: &[&str], limit: Duration) -> Finished {
+        let url = self.url();
+        let mut line = vec!["submit", "--jobmanager", &url];
+        line.extend(arguments);
+        tidegate(self.folder(), limit, &line)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.rest)
+    }
+
+    /// Starts `tidegate submit JOB --wait …`; the caller waits for it.
+    pub fn submit_waiting(&mut self, arguments: &[&str]) -> Process {
+        let url = self.url();
+        let mut line = vec!["submit", "--wait", "--jobmanager", &url];
+        line.extend(arguments);
+        let line: Vec<String> = line.into_iter().map(str::to_owned).collect();
+        Process::start(&self.next_name("submit"), self.folder(), &line)
+    }
+
+    /// Everything ends by itself after SIGTERM, with status 0.
+    pub fn stop(mut self) {
+        for process in &self.taskmanagers {
+            process.terminate();
+        }
+        for process in &mut self.taskmanagers {
+            let status = process.wait(SOON);
+            assert!(status.success(), "{} ended with {status} after SIGTERM{}", process.name, process.tail());
+        }
+        let mut jobmanager = self.jobmanager.take().expect("there is a JobManager");
+        jobmanager.terminate();
+        let status = jobmanager.wait(SOON);
+        assert!(
+            status.success(),
+            "{} ended with {status} after SIGTERM{}",
+            jobmanager.name,
+            jobmanager.tail()
+        );
+        let left = processes_of(self.folder());
+        assert!(left.is_empty(), "processes are left: {left:?}");
+    }
+
+    fn next_name(&mut self, role: &str) -> String {
+        self.started += 1;
+        format!("{:02}-{role}", self.started)
+    }
+}
+
+/// Command lines of processes that name the folder.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.display().to_string();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&folder))
+        .collect()
+}
+
+/// An address on loopback that nobody listens at, outside the kernel's range for outgoing connections.
+pub fn free_address() -> SocketAddr {
+    free_address_at(Ipv4Addr::LOCALHOST.into())
+}
+
+fn free_address_at(host: IpAddr) -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 1000) as u16 * 10;
+    for _ in 0..10_000 {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let address = SocketAddr::from((host, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port between 20000 and 30000")
+}
