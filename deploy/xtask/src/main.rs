@@ -1,0 +1,183 @@
+//! The project's own commands, run as `cargo xtask COMMAND` (an alias in `.cargo/config.toml`).
+//!
+//! It owns no state: every step is a child process whose output goes straight to the terminal. What always
+//! holds: steps run in the order of [`steps`]; the first that fails ends the run; the last line printed is
+//! `N passed, N failed` and the exit status is 0 exactly when the second number is 0.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod links;
+mod steps;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use steps::Step;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND [--only STEP]
+
+  test      format, clippy, build, unit tests, end-to-end tests, doc tests, loom models
+  faults    what needs root: namespaces, killed sockets, cgroups (skips say why)
+  steps     the steps of both, with their command lines
+
+--only STEP runs one step; give it again for more.";
+
+fn main() -> ExitCode {
+    match parse(std::env::args().skip(1)) {
+        Ok(Call::Run { all, only }) => run(all, &only),
+        Ok(Call::List) => {
+            for step in steps::test().iter().chain(&steps::faults()) {
+                println!("{:<8} {}", step.name, step.command_line());
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(Call::Help) => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        Err(complaint) => {
+            eprintln!("xtask: {complaint}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+enum Call {
+    Run { all: Vec<Step>, only: Vec<String> },
+    List,
+    Help,
+}
+
+fn parse(arguments: impl Iterator<Item = String>) -> Result<Call, String> {
+    let mut arguments = arguments;
+    let all = match arguments.next().as_deref() {
+        Some("test") => steps::test(),
+        Some("faults") => steps::faults(),
+        Some("steps") => return Ok(Call::List),
+        None | Some("help" | "--help" | "-h") => return Ok(Call::Help),
+        Some(other) => return Err(format!("there is no command `{other}`")),
+    };
+    let mut only = Vec::new();
+    while let Some(argument) = arguments.next() {
+        if argument != "--only" {
+            return Err(format!("unexpected argument `{argument}`"));
+        }
+        let name = arguments.next().ok_or("--only needs the name of a step")?;
+        if !all.iter().any(|step| step.name == name) {
+            let names: Vec<&str> = all.iter().map(|step| step.name).collect();
+            return Err(format!("there is no step `{name}`; there are {}", names.join(", ")));
+        }
+        only.push(name);
+    }
+    Ok(Call::Run { all, only })
+}
+
+/// One finished step.
+struct Outcome {
+    name: &'static str,
+    took: Duration,
+    passed: bool,
+}
+
+fn run(all: Vec<Step>, only: &[String]) -> ExitCode {
+    let root = workspace_root();
+    let wanted = |step: &Step| only.is_empty() || only.iter().any(|name| name == step.name);
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut failed: Option<String> = None;
+    for step in all.iter().filter(|step| wanted(step)) {
+        println!("\n==> {}: {}", step.name, step.command_line());
+        let start = Instant::now();
+        let result = execute(step, &root);
+        outcomes.push(Outcome { name: step.name, took: start.elapsed(), passed: result.is_ok() });
+        if let Err(complaint) = result {
+            failed = Some(format!("{}: {complaint}\nto run it again: {}", step.name, step.command_line()));
+            break;
+        }
+    }
+    let skipped = all.iter().filter(|step| wanted(step)).count() - outcomes.len();
+    println!("\n{}", table(&outcomes, skipped));
+    if let Some(complaint) = &failed {
+        println!("{complaint}\n");
+    }
+    let (passed, failures) =
+        (outcomes.iter().filter(|step| step.passed).count(), usize::from(failed.is_some()));
+    println!("{passed} passed, {failures} failed");
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs one step to its end with the terminal as its output and no input.
+fn execute(step: &Step, root: &Path) -> Result<(), String> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(&step.arguments).current_dir(root).stdin(Stdio::null());
+    for (name, value) in &step.environment {
+        command.env(name, value);
+    }
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("failed with {status}")),
+        Err(error) => Err(format!("could not be started: {error}")),
+    }
+}
+
+fn table(outcomes: &[Outcome], not_run: usize) -> String {
+    let mut text = String::from("step       result     seconds\n");
+    for step in outcomes {
+        let result = if step.passed { "passed" } else { "FAILED" };
+        let _ = writeln!(text, "{:<10} {result:<8} {:>9.1}", step.name, step.took.as_secs_f64());
+    }
+    let total: Duration = outcomes.iter().map(|step| step.took).sum();
+    let _ = writeln!(text, "{:<10} {:<8} {:>9.1}", "all", "", total.as_secs_f64());
+    if not_run > 0 {
+        let _ = writeln!(text, "{not_run} more not run after the failure");
+    }
+    text
+}
+
+/// The folder of the workspace: two above this crate's own.
+fn workspace_root() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    here.ancestors().nth(2).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(line: &str) -> Result<Call, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn only_takes_names_of_steps() {
+        let Ok(Call::Run { only, .. }) = call("test --only clippy --only loom") else {
+            panic!("a good line was refused")
+        };
+        assert_eq!(only, ["clippy", "loom"]);
+        assert!(call("test --only nonsense").unwrap_err().contains("format, clippy"));
+        assert!(call("test --only").is_err());
+        assert!(call("test clippy").is_err());
+        assert!(call("tset").is_err());
+        assert_eq!(call(""), Ok(Call::Help));
+    }
+
+    #[test]
+    fn step_names_are_unique() {
+        for steps in [steps::test(), steps::faults()] {
+            for (at, step) in steps.iter().enumerate() {
+                assert!(steps[..at].iter().all(|other| other.name != step.name), "{} twice", step.name);
+            }
+        }
+    }
+
+    #[test]
+    fn command_lines_can_be_pasted_into_a_shell() {
+        let loom = steps::test().into_iter().find(|step| step.name == "loom").unwrap();
+        let line = loom.command_line();
+        assert!(line.contains("RUSTFLAGS='--cfg loom'") && line.contains(" cargo test "), "{line}");
+    }
+}

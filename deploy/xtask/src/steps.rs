@@ -1,0 +1,72 @@
+//! The steps of each command, as data: a name and one `cargo` call each.
+//!
+//! The calls select packages the same way wherever they can (`--workspace`), because another selection means
+//! other feature sets and a second build of every dependency.
+
+/// One `cargo` call.
+#[derive(Debug, PartialEq)]
+pub struct Step {
+    pub name: &'static str,
+    pub arguments: Vec<String>,
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl Step {
+    fn new(name: &'static str, line: &str) -> Self {
+        let mut arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        // Automation must build what is committed; a person may be in the middle of a change.
+        if std::env::var_os("CI").is_some() && name != "format" {
+            arguments.insert(1, "--locked".into());
+        }
+        Self { name, arguments, environment: Vec::new() }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// The step as a line for a shell, to be run in the workspace's folder.
+    pub fn command_line(&self) -> String {
+        let environment = self.environment.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
+        let arguments = self.arguments.iter().map(|argument| quoted(argument));
+        environment.chain(["cargo".to_owned()]).chain(arguments).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The steps of `cargo xtask test`: no root, no nightly, nothing beyond the toolchain.
+pub fn test() -> Vec<Step> {
+    vec![
+        Step::new("format", "fmt --all -- --check"),
+        Step::new("clippy", "clippy --workspace --all-targets -- -D warnings"),
+        Step::new("build", "test --workspace --no-run"),
+        Step::new("unit", "test --workspace --lib --bins --examples"),
+        Step::new("e2e", "test --workspace --test *"),
+        Step::new("doc", "test --workspace --doc"),
+        // Loom replaces the atomics of everything it is compiled into: its own folder, only the crate with
+        // models, and optimised, because it runs each model through all its interleavings.
+        Step::new("loom", "test --release --package tidegate-arena --lib --tests")
+            .with("RUSTFLAGS", "--cfg loom")
+            .with("CARGO_TARGET_DIR", loom_folder()),
+    ]
+}
+
+/// The steps of `cargo xtask faults`: the ignored tests of every `tests/faults.rs`, one at a time. Each asks for
+/// what it needs (root, a tool, a kernel facility) and prints `skipped: …` where it is missing.
+pub fn faults() -> Vec<Step> {
+    vec![Step::new("faults", "test --workspace --test faults -- --ignored --nocapture --test-threads=1")]
+}
+
+fn loom_folder() -> String {
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+    format!("{target}/loom")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
