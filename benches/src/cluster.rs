@@ -35,9 +35,19 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(role: &str, arguments: &[String], core: Option<usize>, log: &Path) -> Result<Self, Box<dyn Error>> {
+    fn start(
+        role: &str,
+        arguments: &[String],
+        core: Option<usize>,
+        log: &Path,
+    ) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(role).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log)?);
+        command
+            .arg(role)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(log)?);
         if let Some(core) = core {
             command.env(CORE, core.to_string());
         }
@@ -97,7 +107,8 @@ impl Cluster {
         let rpc = jobmanager.addresses.get("rpc").ok_or("the JobManager printed no rpc address")?.clone();
         let mut cluster = Self { workers: Vec::new(), jobmanager };
         for core in cores {
-            let mut arguments = vec!["--jobmanager".to_owned(), rpc.clone(), "--slots".to_owned(), "1".to_owned()];
+            let mut arguments =
+                vec!["--jobmanager".to_owned(), rpc.clone(), "--slots".to_owned(), "1".to_owned()];
             arguments.extend_from_slice(worker_flags);
             let log = dir.join(format!("taskmanager-{core}.log"));
             cluster.workers.push(Process::start("taskmanager", &arguments, Some(core), &log)?);
@@ -114,7 +125,7 @@ impl Cluster {
 
     fn url(&self, path: &str) -> Result<String, Box<dyn Error>> {
         let rest = self.jobmanager.addresses.get("rest").ok_or("the JobManager printed no rest address")?;
-        Ok(format!("http://{rest}{path}"))
+        Ok(format!("{rest}{path}"))
     }
 
     /// GET of the JobManager's REST.

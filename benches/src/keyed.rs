@@ -17,7 +17,7 @@ use tidegate_stream::error::{Fault, TaskError};
 use tidegate_stream::files::Files;
 use tidegate_stream::sink::{Prepared, Sink, SinkContext, SinkWriter};
 use tidegate_stream::source::{Next, Source, SourceContext, SourceReader};
-use tidegate_stream::{AggregateFunction, Args, Job, JobResult};
+use tidegate_stream::{AggregateFunction, Args, Job, JobEntry, JobResult};
 
 /// The job's name in the registry.
 pub const JOB: &str = "bench-keyed";
@@ -111,8 +111,17 @@ fn write<T: Serialize>(path: &Path, value: &T) {
     }
 }
 
-/// Builds the job. Flags: --records, --warm-up, --keys, --dir.
-pub fn job(job: &mut Job, args: &Args) -> JobResult {
+/// The job's entry in the registry.
+pub fn entry() -> JobEntry {
+    JobEntry::new(JOB, job)
+        .about("Pairs of numbers, summed by key; measures itself.")
+        .flag("records", "N", "records that are measured")
+        .flag("warm-up", "N", "records before them")
+        .flag("keys", "K", "keys")
+        .flag("dir", "DIR", "where the results go")
+}
+
+fn job(job: &mut Job, args: &Args) -> JobResult {
     let records: u64 = args.required("records")?;
     let warm_up: u64 = args.required("warm-up")?;
     let keys: u64 = args.required("keys")?;

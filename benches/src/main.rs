@@ -13,6 +13,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static HEAP: tidegate::Allocator = tidegate::Allocator::new();
+
 /// Benchmarks of Tidegate's data plane.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
         && cluster::ROLES.contains(&role.as_str())
     {
         cluster::pin_as_told();
-        return tidegate::main([(keyed::JOB, keyed::job as tidegate::JobFn)]);
+        return tidegate::main(tidegate::Jobs::new([keyed::entry()]));
     }
     match Cli::parse().command {
         Command::Shuffle(options) => shuffle::run(&options),

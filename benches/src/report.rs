@@ -33,13 +33,13 @@ impl Traffic {
             let detail = cluster.get(&format!("/taskmanagers/{id}"))?;
             for slot in detail["slots"].as_array().ok_or("a TaskManager without slots")? {
                 let number = |value: &Value| value.as_u64().unwrap_or_default();
-                traffic.payload_bytes_copied += number(&slot["payload_bytes_copied"]);
-                traffic.send_ops += number(&slot["driver"]["send_ops"]);
-                traffic.receive_ops += number(&slot["driver"]["receive_ops"]);
+                traffic.payload_bytes_copied += number(&slot["payloadBytesCopied"]);
+                traffic.send_ops += number(&slot["sendOps"]);
+                traffic.receive_ops += number(&slot["receiveOps"]);
             }
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            traffic.driver = text(&detail["driver"]["driver"]);
-            traffic.send_mode = text(&detail["driver"]["send_mode"]);
+            traffic.driver = text(&detail["driver"]);
+            traffic.send_mode = text(&detail["sendMode"]);
         }
         Ok(traffic)
     }
@@ -94,7 +94,10 @@ impl Report {
             ("seconds", format!("{:.2}", self.seconds)),
             ("records/s", format!("{:.1} M", self.records_per_second / 1e6)),
             ("payload", format!("{:.2} GB/s", self.bytes_per_second / 1e9)),
-            ("cpu seconds", self.cpu_seconds.values().map(|s| format!("{s:.2}")).collect::<Vec<_>>().join(" and ")),
+            (
+                "cpu seconds",
+                self.cpu_seconds.values().map(|s| format!("{s:.2}")).collect::<Vec<_>>().join(" and "),
+            ),
             ("heap allocations", self.heap_allocations.to_string()),
             ("payload bytes copied", self.traffic.payload_bytes_copied.to_string()),
             ("send and receive ops", format!("{} and {}", self.traffic.send_ops, self.traffic.receive_ops)),

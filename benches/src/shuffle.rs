@@ -131,7 +131,8 @@ fn measure(options: &Options) -> Result<Report, Box<dyn Error>> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Box<dyn Error>> {
-    let text = std::fs::read(path).map_err(|error| format!("a result is missing ({}): {error}", path.display()))?;
+    let text =
+        std::fs::read(path).map_err(|error| format!("a result is missing ({}): {error}", path.display()))?;
     Ok(serde_json::from_slice(&text)?)
 }
 
