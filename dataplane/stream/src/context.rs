@@ -101,6 +101,11 @@ impl Metrics {
         counter
     }
 
+    /// Shows each counter, in the order they were made, until `visit` says false. True if it never did.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&str, u64) -> bool) -> bool {
+        self.lock().iter().all(|(name, counter)| visit(name, counter.get()))
+    }
+
     /// Names and values of all counters, in the order they were made.
     pub fn read(&self) -> Vec<(String, u64)> {
         self.lock().iter().map(|(name, counter)| (name.clone(), counter.get())).collect()

@@ -265,6 +265,21 @@ fn an_aborted_checkpoint_does_no_harm() {
     }
 }
 
+/// One source has sent its barrier, the other was never told of the checkpoint: told that it is void, it says so
+/// downstream, and whoever waits for its barrier goes on.
+#[test]
+fn an_aborted_checkpoint_that_not_everybody_heard_of_does_no_harm() {
+    for turns in [0, 1, 5] {
+        let mut harness = Harness::start(setup()).unwrap();
+        harness.step(8);
+        harness.trigger_only(0);
+        harness.step(turns);
+        harness.abort();
+        harness.finish().unwrap();
+        check(&harness);
+    }
+}
+
 /// A checkpoint that overtakes an unfinished one.
 #[test]
 fn a_newer_checkpoint_overtakes() {

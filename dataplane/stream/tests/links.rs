@@ -164,11 +164,7 @@ impl Cluster {
             self.tell();
             let busy = self.pump();
             match self.events.recv_timeout(Duration::from_millis(1)) {
-                Ok(event) => {
-                    // Metrics come whether anything moves or not.
-                    silent += u32::from(matches!(event, SlotEvent::Metrics(_)));
-                    self.manager.handle(event);
-                }
+                Ok(event) => self.manager.handle(event),
                 Err(RecvTimeoutError::Timeout) => silent += u32::from(!busy),
                 Err(RecvTimeoutError::Disconnected) => panic!("all slots have ended"),
             }

@@ -3,7 +3,7 @@
 //! Plain data without a ring in sight. Always: everything names its job and attempt; a slot answers each `Prepare` with one
 //! `Prepared`, and each attempt it was told of with one `Closed` in the end.
 
-use tidegate_exchange::AttemptPlan;
+use tidegate_exchange::{AttemptPlan, Counters};
 
 use crate::error::Fault;
 use crate::files::FileEvent;
@@ -226,8 +226,6 @@ pub enum SlotEvent {
         /// What each task waits for, a line each.
         wait_graph: String,
     },
-    /// What the slot counted; sent about once a second, and dropped when the other side is slow.
-    Metrics(SlotMetrics),
 }
 
 /// What a slot counted.
@@ -243,6 +241,8 @@ pub struct SlotMetrics {
     pub segments_free: u32,
     /// Segments there are.
     pub segments: u32,
+    /// What its exchange counted.
+    pub exchange: Counters,
 }
 
 /// What a task counted.

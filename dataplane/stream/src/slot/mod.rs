@@ -3,6 +3,7 @@
 //! `message` is what the control side and a slot say to each other, `snapshot` what tasks hand in, `mailbox` the bounded
 //! queue in between, `runner` the loop. All state belongs to the runner.
 
+mod board;
 pub mod config;
 mod deploy;
 pub mod mailbox;
@@ -10,6 +11,7 @@ pub mod message;
 pub mod runner;
 pub mod snapshot;
 
+pub use board::Board;
 pub use config::{Events, SlotConfig};
 pub use mailbox::{MailboxError, SlotMailbox};
 pub use message::{

@@ -21,6 +21,7 @@ use crate::files::{FileEvent, Files};
 use crate::jobs::Jobs;
 use crate::limits::{COMMANDS_PER_TURN, EVENTS_RETRY_NS, EVENTS_WAITING_MAX};
 use crate::pool::ReaderPool;
+use crate::slot::board::{Board, write_tasks};
 use crate::slot::config::{Events, SlotConfig};
 use crate::slot::deploy::{Deployer, deploy};
 use crate::slot::mailbox::{SlotMailbox, mailbox};
@@ -67,6 +68,7 @@ pub struct SlotRunner<R: Ring> {
     turns: u64,
     waits: u64,
     metrics_at_ns: u64,
+    board: Board,
     idle_since_ns: Option<u64>,
 }
 
@@ -102,6 +104,7 @@ where
             shutdown: false,
             turns: 0,
             waits: 0,
+            board: Board::default(),
             idle_since_ns: None,
         };
         (runner, sender)
@@ -181,10 +184,7 @@ where
         let mut waiting = std::mem::take(&mut self.outbox).into_iter();
         for event in waiting.by_ref() {
             if let Err(back) = self.events.send(event) {
-                // Numbers that are late are no news; everything else is kept.
-                if !matches!(back, SlotEvent::Metrics(_)) {
-                    self.outbox.push(back);
-                }
+                self.outbox.push(back);
                 break;
             }
         }
@@ -418,6 +418,7 @@ where
     }
 
     fn sweep_closed(&mut self) {
+        let before = self.attempts.len();
         let (exchange, outbox) = (&mut self.exchange, &mut self.outbox);
         self.attempts.retain(|attempt| {
             let AttemptId { job, attempt: number } = attempt.id;
@@ -428,6 +429,9 @@ where
             }
             !closed
         });
+        if self.attempts.len() < before {
+            self.publish();
+        }
     }
 
     // ---- stepping ----
@@ -477,8 +481,24 @@ where
             return;
         }
         self.metrics_at_ns = now.saturating_add(self.config.metrics_interval_ns);
-        let metrics = self.metrics();
-        self.outbox.push(SlotEvent::Metrics(metrics));
+        self.publish();
+    }
+
+    /// Shows this slot's numbers on `board` from now on.
+    pub fn show_on(&mut self, board: Board) {
+        self.board = board;
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let (attempts, ports) = (&self.attempts, &mut self.exchange.ports);
+        let (turns, waits) = (self.turns, self.waits);
+        self.board.write(|metrics| {
+            write_tasks(attempts.iter().flat_map(|attempt| &attempt.tasks), &mut metrics.tasks);
+            (metrics.turns, metrics.waits) = (turns, waits);
+            (metrics.segments_free, metrics.segments) = (ports.segments_free(), ports.segments());
+            metrics.exchange = ports.counters();
+        });
     }
 
     /// What the slot counted so far.
@@ -490,6 +510,7 @@ where
             waits: self.waits,
             segments_free: self.exchange.ports.segments_free(),
             segments: self.exchange.ports.segments(),
+            exchange: self.exchange.ports.counters(),
         }
     }
 

@@ -9,6 +9,29 @@ use crate::stage::Wait;
 use crate::task::{Task, TaskSeed};
 
 impl Task {
+    /// Writes what it counted over an older line about it, without allocating. False if the line is not about this task,
+    /// or has other counters.
+    pub(crate) fn refresh(&self, line: &mut TaskMetrics) -> bool {
+        if (line.attempt, line.task) != (self.seed.attempt, self.seed.id) {
+            return false;
+        }
+        line.counts = self.counts;
+        let mut lines = line.counters.iter_mut();
+        for (_, metrics) in &self.seed.metrics {
+            let same = metrics.visit(|name, value| match lines.next() {
+                Some((_, known, old)) if known == name => {
+                    *old = value;
+                    true
+                }
+                _ => false,
+            });
+            if !same {
+                return false;
+            }
+        }
+        lines.next().is_none()
+    }
+
     /// What it counted.
     pub fn metrics(&self) -> TaskMetrics {
         let mut counters = Vec::new();

@@ -278,6 +278,15 @@ impl Harness {
         self.manager.trigger(false)
     }
 
+    /// Triggers a checkpoint in slot `slot` only, as if the others could not be told.
+    pub fn trigger_only(&mut self, slot: usize) -> u64 {
+        let checkpoint = self.manager.trigger(false);
+        for command in self.manager.take_commands() {
+            send(&self.slots[slot].mailbox, command);
+        }
+        checkpoint
+    }
+
     /// Triggers a checkpoint and runs until it is complete.
     ///
     /// # Errors
