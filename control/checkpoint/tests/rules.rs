@@ -383,3 +383,37 @@ fn when_nothing_is_usable_the_job_does_not_start_over() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn a_cancel_does_not_lose_the_output_of_a_completed_checkpoint() {
+    let mut c = running(every(100));
+    c.handle(Input::Tick, 100);
+    ack(&mut c, 1, 1, SOURCE, 100);
+    let mut sink = part(COUNT, false);
+    let file =
+        Committable { pending: "/out/_pending/e1-a1/f".into(), target: "/out/f".into(), len: 1, hash: 1 };
+    sink.operators.push(OperatorPart {
+        operator: 1,
+        inline: Vec::new(),
+        object: None,
+        groups: Vec::new(),
+        committables: vec![file],
+        schema: 0,
+    });
+    let actions = c.handle(Input::Acknowledge { epoch: 1, attempt: 1, checkpoint: 1, part: sink }, 100);
+    assert!(matches!(body(&actions), StoreOp::PutMetadata { outputs: true, .. }));
+    let actions = answer(&mut c, actions, StoreDone::Created, 100);
+    let rename = answer(&mut c, actions, StoreDone::Newest(1), 100);
+    assert!(matches!(body(&rename), StoreOp::Sink(SinkOp::Rename { .. })));
+    // The job is cancelled while the rename is under way, and the rename fails the first time.
+    c.handle(Input::Stop, 101);
+    assert_eq!(c.handle(Input::End { attempt: 1 }, 101), []);
+    assert_eq!(answer(&mut c, rename, StoreDone::Failed("EIO".into()), 102), []);
+    let rename = c.handle(Input::Tick, 1_000);
+    assert!(matches!(body(&rename), StoreOp::Sink(SinkOp::Rename { .. })), "{rename:?}");
+    let renamed = StoreDone::Sink(SinkDone::Renamed(vec![tidegate_checkpoint::sink::Moved::Done]));
+    let retain = answer(&mut c, rename, renamed, 1_000);
+    assert!(matches!(body(&retain), StoreOp::Retain { .. }), "{retain:?}");
+    let actions = answer(&mut c, retain, StoreDone::Done, 1_000);
+    assert!(matches!(body(&actions), StoreOp::Sink(SinkOp::ListPending { .. })), "{actions:?}");
+}

@@ -5,12 +5,14 @@
 //! for this epoch; a slot belongs to at most one attempt from `Prepare` to `Closed` (or the loss of its
 //! TaskManager); an attempt is started only after every slot of it is prepared.
 
+mod birth;
 mod deploy;
 mod finish;
 mod job;
 mod registry;
 mod saver;
 mod submit;
+mod tasks;
 #[cfg(test)]
 mod tests;
 pub(crate) mod views;

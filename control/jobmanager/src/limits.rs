@@ -59,6 +59,9 @@ pub const SAVE_RETRY_MS: u64 = 1_000;
 /// Time that store operations under way have to end at shutdown, in milliseconds.
 pub const DRAIN_TIMEOUT_MS: u64 = 10_000;
 
+/// Time that a server has to end its connections at shutdown, in milliseconds.
+pub const SERVER_STOP_MS: u64 = 1_000;
+
 /// Longest time without looking at the clock, in milliseconds.
 pub const TICK_MS_MAX: u64 = 1_000;
 

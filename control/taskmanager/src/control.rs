@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tidegate_exchange::{Endpoint, SlotId};
 use tidegate_rpc::client::{Inbound, Outbound};
 use tidegate_rpc::{
-    ConnectError, Connection, Envelope, Fault, FaultKind, Prepare,
-    SlotPlan, ToJobManager, ToTaskManager, connect,
+    ConnectError, Connection, Envelope, Fault, FaultKind, Prepare, SlotPlan, ToJobManager, ToTaskManager,
+    connect,
 };
 use tidegate_stream::Jobs;
 use tidegate_stream::slot::SlotCommand;
@@ -306,7 +306,8 @@ impl Control {
     fn beat(&mut self) {
         self.heartbeats += 1;
         let reports: Vec<_> = self.slots.iter().map(|slot| slot.report.read()).collect();
-        let beat = heartbeat::make(self.heartbeats, self.agent.metrics(), &reports);
+        let metrics: Vec<_> = self.slots.iter().map(|slot| slot.board.read()).collect();
+        let beat = heartbeat::make(self.heartbeats, &metrics, &reports);
         self.send(Envelope::new(self.agent.epoch(), ToJobManager::Heartbeat(Box::new(beat))));
     }
 
@@ -316,7 +317,8 @@ impl Control {
     async fn close(mut self, ended: Ended) -> (Ended, Vec<std::thread::JoinHandle<()>>) {
         let in_order = matches!(ended, Ended::Agent(End::Drained | End::Refused(_)));
         if in_order && self.opened {
-            let told = self.ports.iter().map(|port| port.send(SlotCommand::Shutdown)).filter(Result::is_ok).count();
+            let told =
+                self.ports.iter().map(|port| port.send(SlotCommand::Shutdown)).filter(Result::is_ok).count();
             let gone = self.wait_for_slots(told);
             if tokio::time::timeout(DRAIN_MAX, gone).await.is_err() {
                 tracing::warn!("not every slot has left within {DRAIN_MAX:?}");
@@ -327,7 +329,8 @@ impl Control {
             // Ours ends first; the JobManager reads to that end, our goodbye included, and ends its own.
             let _ = tokio::time::timeout(GOODBYE_MAX, self.wait_for_hang_up()).await;
         }
-        let threads = if in_order { self.slots.drain(..).map(SlotHandle::into_thread).collect() } else { Vec::new() };
+        let threads =
+            if in_order { self.slots.drain(..).map(SlotHandle::into_thread).collect() } else { Vec::new() };
         (ended, threads)
     }
 
@@ -376,7 +379,10 @@ async fn dial(jobmanager: &str) -> Result<Connection, ConnectError> {
         Err(error) => tracing::warn!("--jobmanager {jobmanager}: {error}"),
     }
     let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-    Err(last.unwrap_or(ConnectError::Unreachable { address: nowhere, reason: format!("{jobmanager} has no address") }))
+    Err(last.unwrap_or(ConnectError::Unreachable {
+        address: nowhere,
+        reason: format!("{jobmanager} has no address"),
+    }))
 }
 
 async fn read(generation: u64, mut inbound: Inbound, events: mpsc::Sender<(u64, ShellEvent)>) {
@@ -403,9 +409,11 @@ async fn look_up(
     let permanent = |cause: String| Fault { kind: FaultKind::Permanent, cause };
     let (name, args, parallelism) = (prepare.job_name, prepare.args, prepare.parallelism);
     let planned = tokio::task::spawn_blocking(move || {
-        plan(&jobs, &name, &args, parallelism).map_err(|error| format!("job `{name}` cannot be built here: {error}"))
+        plan(&jobs, &name, &args, parallelism)
+            .map_err(|error| format!("job `{name}` cannot be built here: {error}"))
     });
-    let plan = planned.await.map_err(|_| permanent("the job function panicked".to_owned()))?.map_err(permanent)?;
+    let plan =
+        planned.await.map_err(|_| permanent("the job function panicked".to_owned()))?.map_err(permanent)?;
     let restores = match prepare.restored {
         None => slot.tasks.iter().map(|_| None).collect(),
         Some(checkpoint) => fetch(&store, checkpoint, &slot).await?,

@@ -5,7 +5,7 @@ use tidegate_rpc as rpc;
 use tidegate_stream::slot;
 
 /// The counter by which connectors count malformed input.
-const MALFORMED: &str = "malformed";
+const MALFORMED: &str = "malformed_rows";
 
 /// A heartbeat from the last word of each slot and its ring.
 pub(crate) fn make(sequence: u64, slots: &[slot::SlotMetrics], reports: &[DriverReport]) -> rpc::Heartbeat {
@@ -15,14 +15,15 @@ pub(crate) fn make(sequence: u64, slots: &[slot::SlotMetrics], reports: &[Driver
         let thread = threads.iter().find(|thread| thread.name == name);
         thread.map_or(0, |thread| thread.by_label.total().allocations)
     };
-    let slots_out = slots.iter().zip(reports).enumerate().map(|(index, (metrics, report))| rpc::SlotMetrics {
-        slot: index as u32,
-        segments: metrics.segments,
-        segments_free: metrics.segments_free,
-        heap_allocations: heap(index),
-        payload_bytes_copied: 0,
-        driver: driver(report),
-    });
+    let slots_out =
+        slots.iter().zip(reports).enumerate().map(|(index, (metrics, report))| rpc::SlotMetrics {
+            slot: index as u32,
+            segments: metrics.segments,
+            segments_free: metrics.segments_free,
+            heap_allocations: heap(index),
+            payload_bytes_copied: metrics.exchange.payload_bytes_copied,
+            driver: driver(report),
+        });
     rpc::Heartbeat {
         sequence,
         tasks: slots.iter().flat_map(|metrics| &metrics.tasks).map(task).collect(),
@@ -52,7 +53,8 @@ fn task(task: &slot::TaskMetrics) -> rpc::TaskMetrics {
     metrics.records_out = counts.records_out;
     metrics.bytes_in = counts.bytes_in;
     metrics.busy_ms = counts.busy_ns / 1_000_000;
-    metrics.malformed = task.counters.iter().filter(|(_, name, _)| name == MALFORMED).map(|(.., value)| value).sum();
+    metrics.malformed =
+        task.counters.iter().filter(|(_, name, _)| name == MALFORMED).map(|(.., value)| value).sum();
     metrics
 }
 

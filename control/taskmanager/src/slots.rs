@@ -21,7 +21,9 @@ use tidegate_ring::{DriverReport, RingError, UringConfig, UringRing};
 use tidegate_stream::Jobs;
 use tidegate_stream::files::FileEvent;
 use tidegate_stream::pool::ReaderPool;
-use tidegate_stream::slot::{Events, MailboxError, SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner};
+use tidegate_stream::slot::{
+    Board, Events, MailboxError, SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner,
+};
 use tokio::sync::mpsc;
 
 use crate::files::{Deliver, SlotFiles};
@@ -103,6 +105,8 @@ pub(crate) struct SlotHandle {
     thread: JoinHandle<()>,
     /// What its ring says of itself.
     pub report: ReportView,
+    /// What it counted.
+    pub board: Board,
     join: SyncSender<Joining>,
     opened: Receiver<Mailbox<std::net::TcpStream>>,
 }
@@ -117,16 +121,18 @@ impl SlotHandle {
         let (ready, made) = sync_channel(1);
         let (open, opened) = sync_channel(1);
         let index = spec.index;
+        let board = Board::default();
+        let for_thread = board.clone();
         let builder = std::thread::Builder::new().name(format!("slot-{index}"));
         let spawned = builder.spawn(move || {
             let (events, index) = (spec.events.clone(), spec.index);
-            let body = std::panic::AssertUnwindSafe(|| run(spec, &ready, &joining, &open));
+            let body = std::panic::AssertUnwindSafe(|| run(spec, for_thread, &ready, &joining, &open));
             let panic = std::panic::catch_unwind(body).err().map(|panic| panic_text(&*panic));
             let _ = events.blocking_send((index, FromSlot::Ended(panic)));
         });
         let thread = spawned.map_err(|source| SlotError::Thread { slot: index, source })?;
         match made.recv() {
-            Ok(Ok(report)) => Ok(Self { thread, report, join, opened }),
+            Ok(Ok(report)) => Ok(Self { thread, report, board, join, opened }),
             Ok(Err(source)) => Err(SlotError::Ring { slot: index, source }),
             Err(_) => Err(SlotError::Died { slot: index }),
         }
@@ -179,6 +185,7 @@ type Ready = SyncSender<Result<ReportView, RingError>>;
 /// The thread's body.
 fn run(
     spec: SlotSpec,
+    board: Board,
     ready: &Ready,
     joining: &Receiver<Joining>,
     open: &SyncSender<Mailbox<std::net::TcpStream>>,
@@ -203,6 +210,7 @@ fn run(
     let events = Box::new(Queue { slot: spec.index, events: spec.events });
     let (mut runner, commands) =
         SlotRunner::new(exchange, Box::new(files), spec.jobs, spec.pool, events, SlotConfig::default());
+    runner.show_on(board);
     assert!(spec.port.0.set(commands).is_ok(), "a slot is opened once");
     let _ = open.send(mailbox);
     runner.run();
@@ -241,7 +249,8 @@ fn pin(index: u32) {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }
 
 /// What drives the network of a TaskManager, for people; all its slots are set up alike.

@@ -143,7 +143,8 @@ impl TaskManager {
         let roots = Roots::default();
         let (events, from_slots) = mpsc::channel(SLOT_EVENTS_MAX);
         let hub = LocalHub::new();
-        let uring = UringConfig { send: config.send, registration: config.registration, ..UringConfig::default() };
+        let uring =
+            UringConfig { send: config.send, registration: config.registration, ..UringConfig::default() };
 
         // The files thread comes last: what the slots may lock is worth more than what it may.
         let mut slots = Vec::with_capacity(ports.len());
@@ -152,7 +153,7 @@ impl TaskManager {
                 index: index as u32,
                 arena: arena.clone(),
                 shard,
-                ring: uring.clone(),
+                ring: uring,
                 pin: config.pin,
                 hub: hub.clone(),
                 connector: endpoint.connector(),

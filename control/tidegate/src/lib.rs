@@ -65,9 +65,9 @@ pub use tidegate_stream::connect;
 pub use tidegate_stream::sink::SinkContext;
 pub use tidegate_stream::source::SourceContext;
 pub use tidegate_stream::{
-    AggregateFunction, Args, ArgsError, BuildError, Collector, FilterFunction, FlatMapFunction, Fork, Job, JobEntry,
-    JobResult, Jobs, Keyed, MapFunction, ProcessFunction, ReduceFunction, RuntimeContext, Sink, SinkWriter, Source,
-    SourceReader, Stream, TaskError, Value, View,
+    AggregateFunction, Args, ArgsError, BuildError, Collector, FilterFunction, FlatMapFunction, Fork, Job,
+    JobEntry, JobResult, Jobs, Keyed, MapFunction, ProcessFunction, ReduceFunction, RuntimeContext, Sink,
+    SinkWriter, Source, SourceReader, Stream, TaskError, Value, View,
 };
 
 /// The `main` of a binary with these jobs: roles, clients and `run`, by the command line of the process.

@@ -13,15 +13,14 @@
 
 use super::registry::Registry;
 use super::saver::{Goal, Saver};
-use super::{Action, CoreConfig, Found, Level, Submission};
-use crate::convert;
+use super::{Action, CoreConfig, Level};
 use crate::limits::SAVE_RETRY_MS;
-use crate::record::{ExceptionRecord, JobRecord, JobState, RECORD_VERSION, RestoredRecord};
+use crate::record::{JobRecord, JobState, RestoredRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tidegate_checkpoint as ckpt;
-use tidegate_checkpoint::{CheckpointConfig, Coordinator, JobInfo, RestorePoint};
-use tidegate_graph::{JobGraph, Placement, SlotId};
+use tidegate_checkpoint::{Coordinator, RestorePoint};
+use tidegate_graph::{JobGraph, SlotId};
 use tidegate_rpc::{FaultKind, JobId, TaskId, TaskMetrics, TaskState};
 
 /// What a job sees of the core while it works.
@@ -152,125 +151,10 @@ pub(crate) struct Job {
     pub(crate) waiting_for: Option<String>,
     pub(super) restart_policy: crate::config::RestartPolicy,
     /// It cannot be resumed, and why.
-    broken: Option<String>,
+    pub(super) broken: Option<String>,
 }
 
 impl Job {
-    /// A job that has just been asked for.
-    pub(super) fn submitted(
-        submission: Submission,
-        config: &CoreConfig,
-        rank: u64,
-        ticket: u64,
-        now_ms: u64,
-    ) -> Self {
-        let Submission { id, request, planned } = submission;
-        let record = JobRecord {
-            version: RECORD_VERSION,
-            id: id.to_string(),
-            request,
-            graph_fingerprint: planned.graph.fingerprint(),
-            graph: planned.graph,
-            state: JobState::Created,
-            cleaned: false,
-            attempt: 1,
-            outputs: planned.outputs,
-            submitted_ms: now_ms,
-            ended_ms: None,
-            restarts: 0,
-            restored: Vec::new(),
-            completed_checkpoints: 0,
-            failed_checkpoints: 0,
-            refused: Vec::new(),
-            exceptions: Vec::new(),
-        };
-        let mut job = Job::from_record(id, record, Vec::new(), config, rank);
-        job.phase = Phase::Submitting { ticket };
-        job.saver.require(Goal::Submitted);
-        job
-    }
-
-    /// A job from the directory; [`Job::resume`] sets it going.
-    pub(super) fn recover(found: Found, config: &CoreConfig, rank: u64) -> Self {
-        let Found { record, id, planned, legal } = found;
-        let mut job = Job::from_record(id, record, legal, config, rank);
-        job.broken = match planned {
-            None => None,
-            Some(Err(reason)) => Some(format!("the job cannot be planned again: {reason}")),
-            Some(Ok(graph)) => {
-                let (expected, found) = (job.record.graph_fingerprint, graph.fingerprint());
-                (expected != found).then(|| {
-                    format!(
-                        "this binary plans another graph (fingerprint {found:016x}) than the job was \
-                         submitted with ({expected:016x}); run the binary that submitted it"
-                    )
-                })
-            }
-        };
-        job
-    }
-
-    fn from_record(
-        id: JobId,
-        record: JobRecord,
-        legal: Vec<ckpt::Legal>,
-        config: &CoreConfig,
-        rank: u64,
-    ) -> Self {
-        let graph = Arc::new(record.graph.clone());
-        let request = &record.request;
-        let checkpoints = CheckpointConfig {
-            interval_ms: request.checkpoint_interval_ms,
-            min_pause_ms: request.min_pause_ms,
-            timeout_ms: request.checkpoint_timeout_ms,
-            tolerable_failures: request.tolerable_failures,
-            retained: request.retained,
-        };
-        let info = JobInfo {
-            job: id.0,
-            name: request.job.clone(),
-            args: request.args.clone(),
-            parallelism: request.parallelism,
-            graph_fingerprint: record.graph_fingerprint,
-            binary_fingerprint: config.binary_fingerprint,
-            operators: convert::operators(&graph),
-        };
-        let mut coordinator =
-            Coordinator::new(checkpoints, info, config.epoch, legal, record.outputs.clone());
-        coordinator.resume_stats(stats_of(&record));
-        let tasks = graph
-            .subtasks()
-            .map(|subtask| TaskInfo {
-                id: TaskId { vertex: subtask.vertex, subtask: subtask.subtask },
-                state: TaskState::Created,
-                slot: None,
-                host: String::new(),
-                started_ms: None,
-                ended_ms: None,
-                metrics: None,
-            })
-            .collect();
-        Job {
-            id,
-            rank,
-            record,
-            graph,
-            coordinator,
-            tasks,
-            phase: Phase::Over,
-            saver: Saver::default(),
-            attempt: None,
-            point: None,
-            backoff_ms: None,
-            not_before_ms: 0,
-            running_since_ms: None,
-            ended_early: Vec::new(),
-            waiting_for: None,
-            restart_policy: config.restart,
-            broken: None,
-        }
-    }
-
     /// Takes up a recovered job where its record says it was.
     pub(super) fn resume(&mut self, cx: &mut Cx<'_>) {
         if let Some(reason) = self.broken.take() {
@@ -503,106 +387,6 @@ impl Job {
         let kind = if permanent { FaultKind::Permanent } else { FaultKind::State };
         self.fail(cx, kind, "RestoreFailed", reason, None, None);
     }
-
-    /// Adds to the exceptions and logs.
-    pub(super) fn exception(
-        &mut self,
-        cx: &mut Cx<'_>,
-        name: &str,
-        text: String,
-        task: Option<TaskId>,
-        slot: Option<SlotId>,
-    ) {
-        let at = task.map_or(String::new(), |task| format!(" at {}", self.task_name(task)));
-        cx.log(Level::Warn, format!("job {}: {name}{at}: {text}", self.id));
-        self.push_exception(cx, name, text, task, slot);
-    }
-
-    fn push_exception(
-        &mut self,
-        cx: &mut Cx<'_>,
-        name: &str,
-        text: String,
-        task: Option<TaskId>,
-        slot: Option<SlotId>,
-    ) {
-        let exception = ExceptionRecord {
-            timestamp_ms: cx.now_ms,
-            name: name.to_owned(),
-            text: tidegate_rpc::limits::clip(text),
-            task: task.map(|task| self.task_name(task)),
-            taskmanager: slot.map(|slot| format!("{:016x}", slot.taskmanager)),
-        };
-        self.record.push_exception(exception);
-        self.saver.touch();
-    }
-
-    pub(crate) fn task_name(&self, task: TaskId) -> String {
-        match self.graph.vertices.get(task.vertex as usize) {
-            Some(vertex) => format!("{} ({}/{})", vertex.name, task.subtask + 1, vertex.parallelism),
-            None => task.to_string(),
-        }
-    }
-
-    /// Sends one message to every TaskManager of the attempt.
-    pub(super) fn tell_all(&self, cx: &mut Cx<'_>, message: impl Fn() -> tidegate_rpc::ToTaskManager) {
-        let Some(attempt) = &self.attempt else { return };
-        let taskmanagers: BTreeSet<u64> = attempt.slots.keys().map(|slot| slot.taskmanager).collect();
-        for taskmanager in taskmanagers {
-            cx.send(taskmanager, message());
-        }
-    }
-
-    /// The task with this id.
-    pub(super) fn task_mut(&mut self, id: TaskId) -> Option<&mut TaskInfo> {
-        self.tasks.iter_mut().find(|task| task.id == id)
-    }
-
-    /// Counters of a task of the current attempt.
-    pub(super) fn measured(&mut self, metrics: &TaskMetrics) {
-        if metrics.attempt == self.record.attempt
-            && let Some(task) = self.task_mut(metrics.task)
-        {
-            task.metrics = Some(*metrics);
-        }
-    }
-
-    pub(super) fn set_tasks(&mut self, now_ms: u64, state: TaskState) {
-        for task in self.tasks.iter_mut().filter(|task| !task.state.is_terminal()) {
-            task.state = state;
-            if state.is_terminal() {
-                task.ended_ms = Some(now_ms);
-            }
-        }
-    }
-
-    fn mark_tasks_over(&mut self, state: JobState) {
-        let task = match state {
-            JobState::Finished => TaskState::Finished,
-            JobState::Failed => TaskState::Failed,
-            _ => TaskState::Canceled,
-        };
-        for info in &mut self.tasks {
-            info.state = task;
-        }
-    }
-
-    /// Tasks of a fresh attempt, by slot.
-    pub(super) fn place_tasks(&mut self, cx: &Cx<'_>, placement: &Placement) {
-        for task in &mut self.tasks {
-            let (vertex, subtask) = (task.id.vertex, task.id.subtask);
-            let slot = placement.slot_of(tidegate_graph::Subtask { vertex, subtask });
-            task.slot = Some(slot);
-            task.host = cx
-                .registry
-                .get(slot.taskmanager)
-                .map_or(String::new(), |found| format!("{}:{}", found.register.host, found.address.port()));
-            task.state = TaskState::Deploying;
-            task.started_ms = Some(cx.now_ms);
-            task.ended_ms = None;
-            task.metrics = None;
-        }
-    }
 }
 
 /// An output directory among these that a job which is not over writes to.
@@ -612,24 +396,4 @@ pub(super) fn clash_check(outputs: &[String], jobs: &BTreeMap<JobId, Job>) -> Op
         let root = outputs.iter().find(|root| theirs.contains(root.as_str()))?;
         Some((root.clone(), job.id))
     })
-}
-
-/// Counts of earlier leaderships.
-fn stats_of(record: &JobRecord) -> ckpt::Stats {
-    ckpt::Stats {
-        completed: record.completed_checkpoints,
-        failed: record.failed_checkpoints,
-        total: record.completed_checkpoints + record.failed_checkpoints,
-        restored: record
-            .restored
-            .iter()
-            .map(|restored| ckpt::RestoreEntry { id: restored.id, restored_ms: restored.timestamp_ms })
-            .collect(),
-        refused: record
-            .refused
-            .iter()
-            .map(|(id, reason)| ckpt::Refused { id: *id, reason: reason.clone() })
-            .collect(),
-        ..ckpt::Stats::default()
-    }
 }

@@ -156,6 +156,10 @@ impl Actor {
     }
 
     fn input(&mut self, input: Input) {
+        if let Input::Disconnected { conn, .. } = &input {
+            // Its end is over; ending ours lets the other side know that all it said was read.
+            self.close(*conn);
+        }
         let actions = self.core.handle(input, self.clock.now_ms());
         self.carry_out(actions);
     }

@@ -7,7 +7,7 @@ use super::{StartError, rest};
 use crate::config::JobManagerConfig;
 use crate::core::{Core, CoreConfig, Found};
 use crate::directory::{Directory, Entry};
-use crate::limits::{ACCEPT_QUEUE, DRAIN_TIMEOUT_MS};
+use crate::limits::{ACCEPT_QUEUE, DRAIN_TIMEOUT_MS, SERVER_STOP_MS};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -105,7 +105,11 @@ async fn live(parts: Parts) {
     let _ = stop.send(true);
     drop(actor);
     for server in servers {
-        let _ = tokio::time::timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), server).await;
+        // Whoever holds a connection open without a word is not waited for.
+        let abort = server.abort_handle();
+        if tokio::time::timeout(Duration::from_millis(SERVER_STOP_MS), server).await.is_err() {
+            abort.abort();
+        }
     }
     drop(directory);
     if let Some(reason) = reason {

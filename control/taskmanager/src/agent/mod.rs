@@ -9,6 +9,8 @@
 //! - without a JobManager no attempt runs: losing it cancels everything, and nothing is deployed before a new `Registered`;
 //! - a slot that was told to cancel answers within `CANCEL_MAX`, or the process ends by name.
 
+#[cfg(test)]
+mod tests;
 mod translate;
 
 use std::collections::VecDeque;
@@ -17,10 +19,10 @@ use std::path::PathBuf;
 
 use tidegate_graph::JobGraph;
 use tidegate_rpc::{
-    ClusterId, Envelope, Fault, FaultKind, Fence, HeldSlot, JobId, Prepare, Refusal, Register, Registered, SlotPlan,
-    ToJobManager, ToTaskManager,
+    ClusterId, Envelope, Fault, FaultKind, Fence, HeldSlot, JobId, Prepare, Refusal, Register, Registered,
+    SlotPlan, ToJobManager, ToTaskManager,
 };
-use tidegate_stream::slot::{AttemptId, Deployment, SlotCommand, SlotEvent, SlotMetrics, TaskRestore};
+use tidegate_stream::slot::{AttemptId, Deployment, SlotCommand, SlotEvent, TaskRestore};
 
 use crate::limits::{CANCEL_MAX, RECONNECT_MAX, RECONNECT_MIN, REGISTER_MAX};
 
@@ -161,9 +163,15 @@ enum Occupant {
     /// The job is planned and state is read; the slot knows nothing yet.
     Fetching(Box<Pending>),
     /// The slot has it; its sinks write to these directories.
-    Running { attempt: AttemptId, outputs: Vec<String> },
+    Running {
+        attempt: AttemptId,
+        outputs: Vec<String>,
+    },
     /// The slot was told to drop it.
-    Cancelling { attempt: AttemptId, since_ms: u64 },
+    Cancelling {
+        attempt: AttemptId,
+        since_ms: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -179,7 +187,9 @@ enum Link {
     /// Not connected; an attempt to dial is under way or will be.
     Down,
     /// `Register` is sent.
-    Registering { since_ms: u64 },
+    Registering {
+        since_ms: u64,
+    },
     Registered,
 }
 
@@ -196,7 +206,8 @@ pub struct Agent {
     leaving: bool,
     ended: bool,
     actions: VecDeque<Action>,
-    metrics: Vec<SlotMetrics>,
+    /// Free segments of each slot, when it last said so.
+    segments_free: Vec<u32>,
 }
 
 impl Agent {
@@ -215,10 +226,10 @@ impl Agent {
             leaving: false,
             ended: false,
             actions: VecDeque::new(),
-            metrics: Vec::new(),
+            segments_free: Vec::new(),
         };
         let segments = agent.identity.segments_per_slot;
-        agent.metrics.resize(slots, SlotMetrics { segments, segments_free: segments, ..SlotMetrics::default() });
+        agent.segments_free.resize(slots, segments);
         agent.actions.push_back(Action::Dial { after_ms: 0 });
         agent
     }
@@ -226,11 +237,6 @@ impl Agent {
     /// The next thing to do, if any.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
-    }
-
-    /// What each slot counted last.
-    pub fn metrics(&self) -> &[SlotMetrics] {
-        &self.metrics
     }
 
     /// The epoch to put into messages.
@@ -298,7 +304,11 @@ impl Agent {
 
     fn registered(&mut self, now_ms: u64, registered: Registered) {
         if self.fence.admit(registered.epoch).is_err() {
-            tracing::warn!(epoch = registered.epoch, seen = self.fence.epoch(), "a JobManager of an older epoch answers");
+            tracing::warn!(
+                epoch = registered.epoch,
+                seen = self.fence.epoch(),
+                "a JobManager of an older epoch answers"
+            );
             return self.hang_up(now_ms, "its epoch is over");
         }
         tracing::info!(epoch = registered.epoch, cluster = %registered.cluster, "registered");
@@ -340,7 +350,9 @@ impl Agent {
     fn message(&mut self, now_ms: u64, envelope: Envelope<ToTaskManager>) {
         let Envelope { epoch, body, .. } = envelope;
         match (self.link, body) {
-            (Link::Registering { .. }, ToTaskManager::Registered(registered)) => self.registered(now_ms, registered),
+            (Link::Registering { .. }, ToTaskManager::Registered(registered)) => {
+                self.registered(now_ms, registered)
+            }
             (Link::Registering { .. }, ToTaskManager::Refused(refusal)) => self.refused(now_ms, refusal),
             (Link::Registered, body) => match self.fence.admit(epoch) {
                 Ok(()) => self.command(now_ms, epoch, body),
@@ -353,25 +365,34 @@ impl Agent {
     fn command(&mut self, now_ms: u64, epoch: u64, body: ToTaskManager) {
         match body {
             ToTaskManager::Prepare(prepare) => self.prepare(epoch, *prepare),
-            ToTaskManager::Start { job, attempt } => self.to_attempt(job, attempt, SlotCommand::Start),
+            ToTaskManager::Start { job, attempt } => self.tell_slots(job, attempt, SlotCommand::Start),
             ToTaskManager::Trigger { job, attempt, checkpoint } => {
-                self.to_attempt(job, attempt, |attempt| SlotCommand::Trigger { attempt, checkpoint });
+                self.tell_slots(job, attempt, |attempt| SlotCommand::Trigger { attempt, checkpoint });
             }
             ToTaskManager::CheckpointComplete { job, attempt, checkpoint, last } => {
-                self.to_attempt(job, attempt, |attempt| SlotCommand::CheckpointComplete { attempt, checkpoint, last });
+                self.tell_slots(job, attempt, |attempt| SlotCommand::CheckpointComplete {
+                    attempt,
+                    checkpoint,
+                    last,
+                });
             }
             ToTaskManager::CheckpointAborted { job, attempt, checkpoint } => {
-                self.to_attempt(job, attempt, |attempt| SlotCommand::CheckpointAborted { attempt, checkpoint });
+                self.tell_slots(job, attempt, |attempt| SlotCommand::CheckpointAborted {
+                    attempt,
+                    checkpoint,
+                });
             }
             ToTaskManager::Cancel { job, attempt } => self.cancel(now_ms, AttemptId { job: job.0, attempt }),
             ToTaskManager::Goodbye { reason } => tracing::info!("the JobManager leaves: {reason}"),
             ToTaskManager::Refused(refusal) => self.refused(now_ms, refusal),
-            ToTaskManager::Registered(_) => tracing::warn!("the JobManager registered this TaskManager twice"),
+            ToTaskManager::Registered(_) => {
+                tracing::warn!("the JobManager registered this TaskManager twice")
+            }
         }
     }
 
     /// Tells every slot that runs the attempt. Attempts that are not here any more are nobody's business.
-    fn to_attempt(&mut self, job: JobId, attempt: u32, command: impl Fn(AttemptId) -> SlotCommand) {
+    fn tell_slots(&mut self, job: JobId, attempt: u32, command: impl Fn(AttemptId) -> SlotCommand) {
         let wanted = AttemptId { job: job.0, attempt };
         for (slot, occupant) in self.slots.iter().enumerate() {
             if matches!(occupant, Occupant::Running { attempt, .. } if *attempt == wanted) {
@@ -387,7 +408,11 @@ impl Agent {
                 Some(occupant) => occupied(plan.slot, occupant),
                 None => Some(Fault {
                     kind: FaultKind::Permanent,
-                    cause: format!("slot {} does not exist: this TaskManager has {}", plan.slot, self.slots.len()),
+                    cause: format!(
+                        "slot {} does not exist: this TaskManager has {}",
+                        plan.slot,
+                        self.slots.len()
+                    ),
                 }),
             };
             match refusal {
@@ -402,7 +427,13 @@ impl Agent {
         let checkpoints = prepare.checkpoints.clone();
         self.actions.push_back(Action::Enter { attempt, store: store.clone(), checkpoints });
         let (prepare, plan) = (Box::new(prepare.clone()), Box::new(plan));
-        self.actions.push_back(Action::Fetch { slot, attempt, store, prepare: prepare.clone(), plan: plan.clone() });
+        self.actions.push_back(Action::Fetch {
+            slot,
+            attempt,
+            store,
+            prepare: prepare.clone(),
+            plan: plan.clone(),
+        });
         let pending = Pending { attempt, prepare: *prepare, plan: *plan, epoch };
         self.slots[slot as usize] = Occupant::Fetching(Box::new(pending));
     }
@@ -436,13 +467,19 @@ impl Agent {
         tracing::warn!(slot, job = %JobId(attempt.job), attempt = attempt.attempt, "deployment refused: {fault}");
         let job = JobId(attempt.job);
         let refusal = Some(fault);
-        self.send(ToJobManager::Prepared { job, attempt: attempt.attempt, slot, outputs: Vec::new(), refusal });
+        self.send(ToJobManager::Prepared {
+            job,
+            attempt: attempt.attempt,
+            slot,
+            outputs: Vec::new(),
+            refusal,
+        });
     }
 
     /// Refuses before the slot heard of it: there is nothing to wait for.
     fn refuse_at_once(&mut self, attempt: AttemptId, slot: u32, fault: Fault) {
         self.refuse(attempt, slot, fault);
-        let segments_free = self.metrics.get(slot as usize).map_or(0, |metrics| metrics.segments_free);
+        let segments_free = self.segments_free.get(slot as usize).copied().unwrap_or(0);
         self.closed(slot, attempt, segments_free);
     }
 
@@ -495,25 +532,32 @@ impl Agent {
     fn slot_event(&mut self, now_ms: u64, slot: u32, event: SlotEvent) {
         let place = slot as usize;
         match event {
-            SlotEvent::Metrics(metrics) => self.metrics[place] = metrics,
             SlotEvent::Stalled { wait_graph } => {
                 tracing::warn!(slot, "nothing has moved for long; what each task waits for:\n{wait_graph}");
             }
             SlotEvent::Closed { attempt, segments_free } => {
                 self.slots[place] = Occupant::Free;
-                self.metrics[place].tasks.retain(|task| task.attempt != attempt);
-                self.metrics[place].segments_free = segments_free;
+                self.segments_free[place] = segments_free;
                 self.left(attempt);
                 self.closed(slot, attempt, segments_free);
             }
             SlotEvent::Prepared { attempt, result } => self.prepared(now_ms, slot, attempt, result),
             SlotEvent::TaskState { attempt, task, state } => {
                 let (task, state) = (translate::wire_task(task), translate::wire_state(state));
-                self.send(ToJobManager::TaskState { job: JobId(attempt.job), attempt: attempt.attempt, task, state });
+                self.send(ToJobManager::TaskState {
+                    job: JobId(attempt.job),
+                    attempt: attempt.attempt,
+                    task,
+                    state,
+                });
             }
             SlotEvent::EndOfData { attempt, task } => {
                 let task = translate::wire_task(task);
-                self.send(ToJobManager::EndOfData { job: JobId(attempt.job), attempt: attempt.attempt, task });
+                self.send(ToJobManager::EndOfData {
+                    job: JobId(attempt.job),
+                    attempt: attempt.attempt,
+                    task,
+                });
             }
             SlotEvent::Failed { attempt, task, cause, kind } => {
                 let task = task.map(translate::wire_task);

@@ -36,7 +36,12 @@ pub(super) fn deployment(
     }
 }
 
-fn ports(prepare: &rpc::Prepare, plan: &rpc::SlotPlan, epoch: u64, graph: &JobGraph) -> exchange::AttemptPlan {
+fn ports(
+    prepare: &rpc::Prepare,
+    plan: &rpc::SlotPlan,
+    epoch: u64,
+    graph: &JobGraph,
+) -> exchange::AttemptPlan {
     let tasks = plan.tasks.iter().enumerate().map(|(position, task)| exchange::TaskPorts {
         task: position as u32,
         gate: task.gate.as_ref().map(|gate| exchange::GatePlan {
@@ -45,8 +50,15 @@ fn ports(prepare: &rpc::Prepare, plan: &rpc::SlotPlan, epoch: u64, graph: &JobGr
         }),
         partitions: task.partitions.iter().map(|partition| self::partition(partition, graph)).collect(),
     });
-    let peers: BTreeMap<u64, _> = plan.peers.iter().map(|(peer, address)| (peer.taskmanager, *address)).collect();
-    exchange::AttemptPlan { job: prepare.job.0, epoch, attempt: prepare.attempt, tasks: tasks.collect(), peers }
+    let peers: BTreeMap<u64, _> =
+        plan.peers.iter().map(|(peer, address)| (peer.taskmanager, *address)).collect();
+    exchange::AttemptPlan {
+        job: prepare.job.0,
+        epoch,
+        attempt: prepare.attempt,
+        tasks: tasks.collect(),
+        peers,
+    }
 }
 
 fn partition(partition: &rpc::PartitionPlan, graph: &JobGraph) -> exchange::PartitionPlan {

@@ -39,11 +39,7 @@ impl BlockingEngine {
                     (result, buffer)
                 });
                 let (result, buffer) = work.await.expect("invariant: file operations do not panic");
-                Done {
-                    key,
-                    result: result.map(|()| Vec::new()),
-                    buffer: Some(buffer),
-                }
+                Done { key, result: result.map(|()| Vec::new()), buffer: Some(buffer) }
             }
             Operation::Sync { key } => {
                 let file = self.file(key);
@@ -52,9 +48,18 @@ impl BlockingEngine {
             Operation::Close { key } => {
                 // The standard library does not tell whether closing failed; the flush before it did.
                 let file = self.files.borrow_mut().remove(&key);
-                done(key, on_pool(move || { drop(file); Ok(()) }).await)
+                done(
+                    key,
+                    on_pool(move || {
+                        drop(file);
+                        Ok(())
+                    })
+                    .await,
+                )
             }
-            Operation::SyncDirectories { key, directories } => done(key, on_pool(move || sync_directories(&directories)).await),
+            Operation::SyncDirectories { key, directories } => {
+                done(key, on_pool(move || sync_directories(&directories)).await)
+            }
             Operation::Remove { key, path } => done(key, on_pool(move || remove(&path)).await),
         }
     }
@@ -70,11 +75,7 @@ async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send 
 }
 
 fn done<B>(key: FileKey, result: io::Result<()>) -> Done<B> {
-    Done {
-        key,
-        result: result.map(|()| Vec::new()),
-        buffer: None,
-    }
+    Done { key, result: result.map(|()| Vec::new()), buffer: None }
 }
 
 fn create_new(path: &Path) -> io::Result<(File, Vec<PathBuf>)> {

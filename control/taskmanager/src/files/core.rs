@@ -240,11 +240,7 @@ pub struct Core<B> {
 
 impl<B: Chunk> Default for Core<B> {
     fn default() -> Self {
-        Self {
-            files: BTreeMap::new(),
-            operations: VecDeque::new(),
-            events: VecDeque::new(),
-        }
+        Self { files: BTreeMap::new(), operations: VecDeque::new(), events: VecDeque::new() }
     }
 }
 
@@ -277,7 +273,10 @@ impl<B: Chunk> Core<B> {
         if let Some(buffer) = buffer {
             self.events.push_back(Event::Recycle { slot: key.slot, buffer });
         }
-        let file = self.files.get_mut(&key).expect("invariant: a file stays known while an operation of it is in flight");
+        let file = self
+            .files
+            .get_mut(&key)
+            .expect("invariant: a file stays known while an operation of it is in flight");
         assert!(file.busy, "an answer for {key:?} without an operation");
         file.busy = false;
         match result {
@@ -429,10 +428,7 @@ impl<B: Chunk> FileState<B> {
 
     fn next_operation(&mut self, key: FileKey) -> Option<Operation<B>> {
         match self.step {
-            Step::Open => Some(Operation::Open {
-                key,
-                path: self.path.clone(),
-            }),
+            Step::Open => Some(Operation::Open { key, path: self.path.clone() }),
             Step::Write => {
                 let buffer = self.queue.pop_front()?;
                 let offset = self.len;
@@ -442,14 +438,10 @@ impl<B: Chunk> FileState<B> {
             }
             Step::Sync => Some(Operation::Sync { key }),
             Step::Close => Some(Operation::Close { key }),
-            Step::SyncDirectories => Some(Operation::SyncDirectories {
-                key,
-                directories: std::mem::take(&mut self.directories),
-            }),
-            Step::Remove => Some(Operation::Remove {
-                key,
-                path: self.path.clone(),
-            }),
+            Step::SyncDirectories => {
+                Some(Operation::SyncDirectories { key, directories: std::mem::take(&mut self.directories) })
+            }
+            Step::Remove => Some(Operation::Remove { key, path: self.path.clone() }),
             Step::Over => None,
         }
     }

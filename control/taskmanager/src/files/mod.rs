@@ -25,8 +25,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 pub use self::core::{Chunk, Core, Done, Event, FileFault, FileKey, Operation, Request, is_permanent};
-pub use self::slot::{Roots, SlotFiles};
 use self::slot::{Lending, Loan};
+pub use self::slot::{Roots, SlotFiles};
 use self::uring::UringEngine;
 use crate::limits::{BLOCKING_FILE_THREADS, FILE_REQUESTS_PER_SLOT, STAGING_BUFFERS};
 
@@ -57,7 +57,11 @@ impl FilesThread {
     ///
     /// # Errors
     /// The operating system's, if the thread or its runtime cannot be made.
-    pub fn start(driver: FilesDriver, roots: &Roots, deliver: Vec<Deliver>) -> io::Result<(Self, Vec<SlotFiles>)> {
+    pub fn start(
+        driver: FilesDriver,
+        roots: &Roots,
+        deliver: Vec<Deliver>,
+    ) -> io::Result<(Self, Vec<SlotFiles>)> {
         let capacity = deliver.len().max(1) * FILE_REQUESTS_PER_SLOT;
         let (requests, inbox) = mpsc::channel(capacity);
         let mut slots = Vec::with_capacity(deliver.len());

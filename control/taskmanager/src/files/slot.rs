@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_stream::files::{FileBuffer, FileEvent, FileId, FileMemory, FileTarget, Files};
 use tokio::sync::mpsc;
 
-use super::core::{FileKey, Request};
 use super::Deliver;
+use super::core::{FileKey, Request};
 use crate::limits::{FILE_BUFFER_BYTES, FILE_BUFFERS_PER_SLOT, FILES_OPEN_MAX};
 
 /// Bits of a [`FileId`] that number the files of one slot.
@@ -135,7 +135,12 @@ impl Lending {
 }
 
 impl SlotFiles {
-    pub(super) fn new(slot: u32, requests: mpsc::Sender<Request<Loan>>, roots: Roots, deliver: Deliver) -> (Self, Lending) {
+    pub(super) fn new(
+        slot: u32,
+        requests: mpsc::Sender<Request<Loan>>,
+        roots: Roots,
+        deliver: Deliver,
+    ) -> (Self, Lending) {
         let (back, returned) = sync_channel(FILE_BUFFERS_PER_SLOT);
         let shared = Arc::new(Shared::default());
         let lending = Lending { returned: back, shared: Arc::clone(&shared), deliver: Arc::clone(&deliver) };
@@ -146,7 +151,10 @@ impl SlotFiles {
     fn request(&self, request: Request<Loan>) {
         if let Err(error) = self.requests.try_send(request) {
             // Full cannot be: files and buffers are bounded. Closed means that the process is going down.
-            assert!(matches!(error, mpsc::error::TrySendError::Closed(_)), "more file requests than files and buffers");
+            assert!(
+                matches!(error, mpsc::error::TrySendError::Closed(_)),
+                "more file requests than files and buffers"
+            );
         }
     }
 
@@ -166,7 +174,10 @@ impl Files for SlotFiles {
         let open = self.shared.open.load(Ordering::Relaxed);
         let cause = match self.roots.place(target) {
             _ if open >= FILES_OPEN_MAX => {
-                format!("{open} files of slot {} are unfinished already; lengthen the checkpoint interval", self.slot)
+                format!(
+                    "{open} files of slot {} are unfinished already; lengthen the checkpoint interval",
+                    self.slot
+                )
             }
             None => "internal: a snapshot of an attempt that this TaskManager does not run".to_owned(),
             Some((path, name)) => {

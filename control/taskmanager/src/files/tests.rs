@@ -105,10 +105,13 @@ fn a_failed_write_is_reported_once_and_the_rest_removed() {
     core.handle_request(Request::Finish { key: KEY });
     let events = events(&mut core);
     let recycled = events.iter().filter(|event| matches!(event, Event::Recycle { .. })).count();
-    let faults: Vec<String> = events.iter().filter_map(|event| match event {
-        Event::Failed { fault, .. } => Some(fault.to_string()),
-        _ => None,
-    }).collect();
+    let faults: Vec<String> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Failed { fault, .. } => Some(fault.to_string()),
+            _ => None,
+        })
+        .collect();
     assert_eq!(recycled, 3);
     assert_eq!(faults.len(), 1);
     assert!(faults[0].starts_with("cannot write out/part: "), "{faults:?}");
@@ -124,7 +127,8 @@ fn a_file_that_could_not_be_made_is_not_removed() {
     let open = core.poll_operation().expect("opened");
     done(&mut core, open, Err(io::ErrorKind::AlreadyExists.into()));
     assert!(core.poll_operation().is_none(), "what exists belongs to somebody else");
-    let faults: Vec<_> = events(&mut core).into_iter().filter(|event| matches!(event, Event::Failed { .. })).collect();
+    let faults: Vec<_> =
+        events(&mut core).into_iter().filter(|event| matches!(event, Event::Failed { .. })).collect();
     let [Event::Failed { fault, .. }] = faults.as_slice() else { panic!("one fault: {faults:?}") };
     assert!(is_permanent(&fault.to_string()), "{fault}");
 }
@@ -139,7 +143,9 @@ fn an_abandoned_slot_leaves_nothing() {
     core.handle_request(Request::AbandonSlot { slot: 0 });
     done(&mut core, open, Ok(Vec::new()));
     assert_eq!(succeed(&mut core), ["close", "remove"]);
-    assert!(!events(&mut core).iter().any(|event| matches!(event, Event::Finished { .. } | Event::Failed { .. })));
+    assert!(
+        !events(&mut core).iter().any(|event| matches!(event, Event::Finished { .. } | Event::Failed { .. }))
+    );
     assert_eq!(core.files_open(), 0);
 }
 
@@ -247,7 +253,8 @@ fn start(driver: FilesDriver) -> Running {
         let _ = sender.lock().expect("no panic").send(event);
     });
     let roots = Roots::default();
-    let (thread, mut slots) = FilesThread::start(driver, &roots, vec![deliver]).expect("a thread and a runtime");
+    let (thread, mut slots) =
+        FilesThread::start(driver, &roots, vec![deliver]).expect("a thread and a runtime");
     Running { thread, files: slots.remove(0), events, roots }
 }
 
@@ -305,7 +312,9 @@ fn files_larger_than_all_buffers_are_written_whole() {
     for driver in DRIVERS {
         let folder = tempfile::tempdir().expect("a folder");
         let mut running = start(driver);
-        let bytes: Vec<u8> = (0..(FILE_BUFFERS_PER_SLOT + 5) * FILE_BUFFER_BYTES + 77).map(|at| (at * 7 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..(FILE_BUFFERS_PER_SLOT + 5) * FILE_BUFFER_BYTES + 77)
+            .map(|at| ((at * 7) >> 3) as u8)
+            .collect();
         let path = folder.path().join("a/b/c/large");
         let file = running.write(output(&path), &bytes);
         let receipt = running.outcome(file).expect("written");
@@ -332,7 +341,8 @@ fn snapshots_lie_below_the_store_and_are_named_relative_to_it() {
     for driver in DRIVERS {
         let folder = tempfile::tempdir().expect("a folder");
         let mut running = start(driver);
-        let target = FileTarget::Snapshot { job: 5, checkpoint: 3, attempt: 2, vertex: 1, subtask: 0, operator: 0xab };
+        let target =
+            FileTarget::Snapshot { job: 5, checkpoint: 3, attempt: 2, vertex: 1, subtask: 0, operator: 0xab };
         let unknown = running.files.create(target.clone());
         assert!(running.outcome(unknown).expect_err("not entered").contains("does not run"));
         running.roots.enter(5, 2, folder.path().into(), "jobs/5/checkpoints".into());
@@ -422,8 +432,9 @@ fn abandoned_and_forgotten_files_are_removed() {
 fn open_files_are_bounded_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut running = start(FilesDriver::Auto);
-    let files: Vec<FileId> =
-        (0..=FILES_OPEN_MAX).map(|at| running.files.create(output(&folder.path().join(at.to_string())))).collect();
+    let files: Vec<FileId> = (0..=FILES_OPEN_MAX)
+        .map(|at| running.files.create(output(&folder.path().join(at.to_string()))))
+        .collect();
     let cause = running.outcome(files[FILES_OPEN_MAX]).expect_err("one too many");
     assert!(cause.contains(&FILES_OPEN_MAX.to_string()), "{cause}");
     running.join();

@@ -101,7 +101,9 @@ impl UringEngine {
         for piece in bytes.chunks(STAGING_BUFFER_BYTES) {
             let _permit = self.permits.acquire().await.expect("invariant: the semaphore is never closed");
             match &self.staging {
-                Staging::Registered(registry) => self.write_registered(registry, &file, offset, piece).await?,
+                Staging::Registered(registry) => {
+                    self.write_registered(registry, &file, offset, piece).await?
+                }
                 Staging::Plain(buffers) => write_plain(buffers, &file, offset, piece).await?,
             }
             offset += piece.len() as u64;
@@ -109,7 +111,13 @@ impl UringEngine {
         Ok(())
     }
 
-    async fn write_registered(&self, registry: &FixedBufRegistry<FileBuffer>, file: &File, offset: u64, piece: &[u8]) -> io::Result<()> {
+    async fn write_registered(
+        &self,
+        registry: &FixedBufRegistry<FileBuffer>,
+        file: &File,
+        offset: u64,
+        piece: &[u8],
+    ) -> io::Result<()> {
         let index = self.idle.borrow_mut().pop().expect("invariant: a permit stands for an idle buffer");
         let mut staging = registry.check_out(index).expect("invariant: an idle buffer is checked in");
         staging[..piece.len()].copy_from_slice(piece);
@@ -122,7 +130,8 @@ impl UringEngine {
     async fn close(&self, key: FileKey) -> io::Result<()> {
         let file = self.files.borrow_mut().remove(&key);
         let file = file.expect("invariant: the core closes a file once, after it opened it");
-        let file = Rc::try_unwrap(file).ok().expect("invariant: no operation of a file is in flight when it is closed");
+        let file =
+            Rc::into_inner(file).expect("invariant: no operation of a file is in flight when it is closed");
         file.close().await
     }
 
@@ -151,7 +160,12 @@ fn staging_buffers() -> Result<Vec<FileBuffer>, ArenaError> {
     Ok(buffers.collect())
 }
 
-async fn write_plain(buffers: &RefCell<Vec<FileBuffer>>, file: &File, offset: u64, piece: &[u8]) -> io::Result<()> {
+async fn write_plain(
+    buffers: &RefCell<Vec<FileBuffer>>,
+    file: &File,
+    offset: u64,
+    piece: &[u8],
+) -> io::Result<()> {
     let mut staging = buffers.borrow_mut().pop().expect("invariant: a permit stands for an idle buffer");
     staging.clear();
     staging.append(piece);

@@ -33,7 +33,12 @@ pub(super) fn run(jobs: &Jobs, args: &RunArgs) -> Result<(), Failure> {
     if args.json {
         println!("{}", report(&request.id, &outcome));
     } else {
-        eprintln!("{} after {}, {} checkpoints", outcome.state, seconds(outcome.duration()), outcome.checkpoints);
+        eprintln!(
+            "{} after {}, {} checkpoints",
+            outcome.state,
+            seconds(outcome.duration()),
+            outcome.checkpoints
+        );
     }
     outcome.into_result().map(drop)
 }
@@ -50,7 +55,8 @@ fn run_request(
     let slots = slots_needed(&planned.graph)?;
     let signals = Signals::install()?;
     let directory = tempfile::Builder::new().prefix("tidegate-run-").tempdir();
-    let directory = directory.map_err(|error| Failure::new(Exit::Io, format!("no temporary directory: {error}")))?;
+    let directory =
+        directory.map_err(|error| Failure::new(Exit::Io, format!("no temporary directory: {error}")))?;
     let fingerprint = roles::binary_fingerprint()?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let planner = Planned(jobs.clone());
@@ -85,19 +91,23 @@ fn slots_needed(graph: &JobGraph) -> Result<u32, Failure> {
     if slots <= SLOTS_MAX {
         return Ok(slots);
     }
-    let line = format!("the job needs {slots} slots, a process has {SLOTS_MAX} at most; lower the parallelism");
+    let line =
+        format!("the job needs {slots} slots, a process has {SLOTS_MAX} at most; lower the parallelism");
     Err(Failure::new(Exit::Refused, line))
 }
 
 /// Segments with which no slot waits for itself.
 fn segments_wanted(graph: &JobGraph, slots: u32) -> u32 {
-    let offers: Vec<SlotOffer> =
-        (0..slots).map(|slot| SlotOffer { taskmanager: 1, slot }).collect();
+    let offers: Vec<SlotOffer> = (0..slots).map(|slot| SlotOffer { taskmanager: 1, slot }).collect();
     let Ok(placement) = place(graph, &offers) else { return 0 };
     segment_need(graph, &placement).iter().map(|need| need.segments.wanted).max().unwrap_or(0)
 }
 
-fn wait_for_slots(jobmanager: &RunningJobManager, taskmanager: &RunningTaskManager, slots: u32) -> Result<(), Failure> {
+fn wait_for_slots(
+    jobmanager: &RunningJobManager,
+    taskmanager: &RunningTaskManager,
+    slots: u32,
+) -> Result<(), Failure> {
     let registered = jobmanager.slots();
     let start = Instant::now();
     while *registered.borrow() < slots {

@@ -64,11 +64,7 @@ pub struct Failure {
 impl Failure {
     /// A failure that one line explains.
     pub fn new(exit: Exit, line: impl Into<String>) -> Self {
-        Self {
-            exit,
-            line: line.into(),
-            details: Vec::new(),
-        }
+        Self { exit, line: line.into(), details: Vec::new() }
     }
 
     /// Adds the chain of causes below an error as details.

@@ -54,7 +54,8 @@ pub(super) fn status(args: &JobArgs) -> Result<(), Failure> {
     if let Some(missing) = details["waiting-for"].as_str() {
         println!("waiting for {missing}");
     }
-    let mut rows = vec![["VERTEX", "SUBTASKS", "STATE", "RECORDS IN", "RECORDS OUT", "MALFORMED"].map(str::to_owned)];
+    let mut rows =
+        vec![["VERTEX", "SUBTASKS", "STATE", "RECORDS IN", "RECORDS OUT", "MALFORMED"].map(str::to_owned)];
     for vertex in details["vertices"].as_array().map(Vec::as_slice).unwrap_or_default() {
         let metrics = &vertex["metrics"];
         let count = |name: &str| grouped(metrics[name].as_u64().unwrap_or(0));
@@ -85,7 +86,8 @@ pub(super) fn status(args: &JobArgs) -> Result<(), Failure> {
 /// `cancel`.
 pub(super) fn cancel(args: &JobArgs) -> Result<(), Failure> {
     let client = Client::new(&args.client.jobmanager)?;
-    let id = job_id(&client, args.job.as_deref(), |state| !["FINISHED", "FAILED", "CANCELED"].contains(&state))?;
+    let id =
+        job_id(&client, args.job.as_deref(), |state| !["FINISHED", "FAILED", "CANCELED"].contains(&state))?;
     client.patch(&format!("/jobs/{id}"))?;
     if args.client.json {
         println!("{}", json!({ "jobid": id }));
@@ -108,7 +110,9 @@ fn job_id(client: &Client, named: Option<&str>, wanted: impl Fn(&str) -> bool) -
         [] => Err(Failure::new(Exit::Refused, "there is no such job")),
         _ => {
             let line = format!("there are {} jobs; name one of them", jobs.len());
-            let one = |job: &&Value| format!("{}  {}  {}", text(&job["jid"]), text(&job["name"]), text(&job["state"]));
+            let one = |job: &&Value| {
+                format!("{}  {}  {}", text(&job["jid"]), text(&job["name"]), text(&job["state"]))
+            };
             Err(Failure { details: jobs.iter().map(one).collect(), ..Failure::new(Exit::Refused, line) })
         }
     }
@@ -119,7 +123,8 @@ pub(super) fn jobs(jobs: &Jobs, args: &JobsArgs) -> Result<(), Failure> {
     if args.json {
         let one = |entry: &crate::JobEntry| {
             let flags = entry.flags().iter();
-            let flags = flags.map(|flag| json!({ "name": flag.name, "value": flag.value, "help": flag.help }));
+            let flags =
+                flags.map(|flag| json!({ "name": flag.name, "value": flag.value, "help": flag.help }));
             json!({ "name": entry.name(), "about": entry.description(), "flags": flags.collect::<Vec<_>>() })
         };
         println!("{}", json!({ "jobs": jobs.entries().iter().map(one).collect::<Vec<_>>() }));
@@ -127,7 +132,10 @@ pub(super) fn jobs(jobs: &Jobs, args: &JobsArgs) -> Result<(), Failure> {
     }
     for entry in jobs.entries() {
         println!("{}\n    {}", entry.name(), entry.description());
-        let flags = entry.flags().iter().map(|flag| [format!("      --{} {}", flag.name, flag.value), flag.help.clone()]);
+        let flags = entry
+            .flags()
+            .iter()
+            .map(|flag| [format!("      --{} {}", flag.name, flag.value), flag.help.clone()]);
         println!("{}", columns(&flags.collect::<Vec<_>>()));
     }
     println!("Flags of a job follow `--`, as in: run JOB -- --input FILE --output DIR");

@@ -11,6 +11,8 @@ pub(super) fn start(command: &Command) {
     let default = match command {
         // A role tells what it does; a command speaks for itself.
         Command::Jobmanager(_) | Command::Taskmanager(_) => "info",
+        // Both roles are in this process; what becomes of the job is said by the command. Rows are news.
+        Command::Run(_) => "error,tidegate_stream=warn",
         _ => "warn",
     };
     let filter = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| default.to_owned());

@@ -92,7 +92,9 @@ impl App {
             Command::Jobs(args) => inspect::jobs(&self.jobs, &args),
             Command::Demo(args) => match &self.demo {
                 Some(data) => demo::run(data, &args),
-                None => Err(Failure::new(Exit::Usage, "this binary has no demo; the one called tidegate has")),
+                None => {
+                    Err(Failure::new(Exit::Usage, "this binary has no demo; the one called tidegate has"))
+                }
             },
         }
     }

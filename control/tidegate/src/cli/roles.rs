@@ -10,8 +10,8 @@ use tidegate_jobmanager::{JobManager, JobManagerConfig, Planner, StartError as J
 use tidegate_taskmanager::agent::End;
 use tidegate_taskmanager::plan::plan;
 use tidegate_taskmanager::{
-    Ended, Registration, RunningTaskManager, SegmentSize, SendMode, StartError as TaskManagerError, TaskManager,
-    TaskManagerConfig,
+    Ended, Registration, RunningTaskManager, SegmentSize, SendMode, StartError as TaskManagerError,
+    TaskManager, TaskManagerConfig,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -27,7 +27,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Planned(pub Jobs);
 
 impl Planner for Planned {
-    fn plan(&self, name: &str, args: &[String], parallelism: u32) -> Result<tidegate_jobmanager::Planned, String> {
+    fn plan(
+        &self,
+        name: &str,
+        args: &[String],
+        parallelism: u32,
+    ) -> Result<tidegate_jobmanager::Planned, String> {
         let plan = plan(&self.0, name, args, parallelism).map_err(|error| error.to_string())?;
         Ok(tidegate_jobmanager::Planned { graph: plan.graph, outputs: plan.outputs })
     }
@@ -121,14 +126,18 @@ pub(super) fn taskmanager_failure(error: TaskManagerError) -> Failure {
 
 /// Why a TaskManager ended that nobody had told to.
 pub(super) fn ended_early(running: RunningTaskManager) -> Failure {
-    end_of(running.wait()).err().unwrap_or_else(|| Failure::new(Exit::Internal, "the TaskManager left by itself"))
+    end_of(running.wait())
+        .err()
+        .unwrap_or_else(|| Failure::new(Exit::Internal, "the TaskManager left by itself"))
 }
 
 fn end_of(ended: Ended) -> Result<(), Failure> {
     let exit = match &ended {
         Ended::Agent(End::Drained) => return Ok(()),
         Ended::Agent(End::Refused(_)) => Exit::Refused,
-        Ended::Agent(End::SlotHangs { .. }) | Ended::SlotDied { .. } | Ended::SlotDeaf { .. } => Exit::Internal,
+        Ended::Agent(End::SlotHangs { .. }) | Ended::SlotDied { .. } | Ended::SlotDeaf { .. } => {
+            Exit::Internal
+        }
         Ended::System(_) => Exit::System,
     };
     Err(Failure::new(exit, ended.to_string()))

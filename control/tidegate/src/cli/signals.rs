@@ -4,7 +4,7 @@
 //!
 //! Always true: the first signal asks for an end in order, the second one ends the process at once.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,11 +36,15 @@ pub(crate) struct Signals(Receiver<Stop>);
 impl Signals {
     /// Takes the signals over from their default actions.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let system = |error: std::io::Error| Failure::new(Exit::System, format!("cannot handle signals: {error}"));
+        let system =
+            |error: std::io::Error| Failure::new(Exit::System, format!("cannot handle signals: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
         let (mut terminate, mut interrupt) = {
             let _inside = runtime.enter();
-            (signal(SignalKind::terminate()).map_err(system)?, signal(SignalKind::interrupt()).map_err(system)?)
+            (
+                signal(SignalKind::terminate()).map_err(system)?,
+                signal(SignalKind::interrupt()).map_err(system)?,
+            )
         };
         let (sender, receiver) = sync_channel(1);
         let listen = async move {
@@ -65,9 +69,6 @@ impl Signals {
 
     /// Waits for a signal, at most so long.
     pub(crate) fn wait(&self, at_most: Duration) -> Option<Stop> {
-        match self.0.recv_timeout(at_most) {
-            Ok(stop) => Some(stop),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.0.recv_timeout(at_most).ok()
     }
 }

@@ -100,14 +100,17 @@ fn absolute_paths(jobs: &Jobs, job: &str, flags: &[String]) -> Result<Vec<String
     let Some(entry) = jobs.entries().iter().find(|entry| entry.name() == job) else {
         return Ok(flags.to_vec()); // The JobManager says what it knows.
     };
-    let paths = entry.flags().iter().filter(|flag| [INPUT_VALUE, OUTPUT_VALUE].contains(&flag.value.as_str()));
+    let paths =
+        entry.flags().iter().filter(|flag| [INPUT_VALUE, OUTPUT_VALUE].contains(&flag.value.as_str()));
     let paths: Vec<&str> = paths.map(|flag| flag.name.as_str()).collect();
     let mut args = Vec::with_capacity(flags.len());
     let mut is_path = false;
     for word in flags {
         let name = word.strip_prefix("--");
         match name.and_then(|name| name.split_once('=')) {
-            Some((name, value)) if paths.contains(&name) => args.push(format!("--{name}={}", absolute(value)?)),
+            Some((name, value)) if paths.contains(&name) => {
+                args.push(format!("--{name}={}", absolute(value)?))
+            }
             _ if is_path && name.is_none() => args.push(absolute(word)?),
             _ => args.push(word.clone()),
         }
@@ -119,7 +122,8 @@ fn absolute_paths(jobs: &Jobs, job: &str, flags: &[String]) -> Result<Vec<String
 
 fn absolute(path: &str) -> Result<String, Failure> {
     let absolute = std::path::absolute(Path::new(path));
-    let absolute = absolute.map_err(|error| Failure::new(Exit::Io, format!("{path:?} is no path: {error}")))?;
+    let absolute =
+        absolute.map_err(|error| Failure::new(Exit::Io, format!("{path:?} is no path: {error}")))?;
     absolute.into_os_string().into_string().map_err(|path| {
         Failure::new(Exit::Io, format!("{} is not UTF-8; job flags are text", Path::new(&path).display()))
     })
@@ -195,7 +199,8 @@ pub(crate) fn watch(
                 if now > restarts {
                     restarts = now;
                     let cause = exception(client, id).unwrap_or_else(|| "a failure".to_owned());
-                    progress.say(&format!("restarting ({now}): {}", cause.lines().next().unwrap_or_default()));
+                    progress
+                        .say(&format!("restarting ({now}): {}", cause.lines().next().unwrap_or_default()));
                 }
                 progress.show(&line(&state, &details));
             }
@@ -234,9 +239,12 @@ fn exception(client: &Client, id: &str) -> Option<String> {
 /// `RUNNING  12.3 s  4/4 tasks  1,234,567 records  attempt 2`.
 fn line(state: &str, details: &Value) -> String {
     let time = Duration::from_millis(details["duration"].as_u64().unwrap_or(0));
-    let tasks: u64 = details["status-counts"].as_object().map_or(0, |counts| counts.values().filter_map(Value::as_u64).sum());
+    let tasks: u64 = details["status-counts"]
+        .as_object()
+        .map_or(0, |counts| counts.values().filter_map(Value::as_u64).sum());
     let running = details["status-counts"]["RUNNING"].as_u64().unwrap_or(0);
-    let mut line = format!("{state}  {}  {running}/{tasks} tasks  {} records", seconds(time), grouped(records(details)));
+    let mut line =
+        format!("{state}  {}  {running}/{tasks} tasks  {} records", seconds(time), grouped(records(details)));
     if let Some(attempt) = details["attempt"].as_u64().filter(|attempt| *attempt > 1) {
         line.push_str(&format!("  attempt {attempt}"));
     }
@@ -272,7 +280,12 @@ pub(super) fn submit(jobs: &Jobs, args: &SubmitArgs) -> Result<(), Failure> {
     if args.client.json {
         println!("{}", report(&request.id, &outcome));
     } else {
-        eprintln!("{} after {}, {} checkpoints", outcome.state, seconds(outcome.duration()), outcome.checkpoints);
+        eprintln!(
+            "{} after {}, {} checkpoints",
+            outcome.state,
+            seconds(outcome.duration()),
+            outcome.checkpoints
+        );
     }
     outcome.into_result().map(drop)
 }
@@ -303,7 +316,10 @@ mod tests {
     use crate::JobEntry;
 
     fn paths(flags: &[&str]) -> Vec<String> {
-        let entry = JobEntry::new("copy", |_, _| Ok(())).flag("input", "FILE", "").flag("output", "DIR", "").flag("rate", "R", "");
+        let entry = JobEntry::new("copy", |_, _| Ok(()))
+            .flag("input", "FILE", "")
+            .flag("output", "DIR", "")
+            .flag("rate", "R", "");
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         absolute_paths(&Jobs::new([entry]), "copy", &flags).expect("good flags")
     }
@@ -312,7 +328,8 @@ mod tests {
     fn paths_become_absolute_and_nothing_else_does() {
         let here = std::env::current_dir().expect("a directory").display().to_string();
         let found = paths(&["--input", "a/b", "--output=c", "--rate", "d", "--other", "e"]);
-        let expected = ["--input", &format!("{here}/a/b"), &format!("--output={here}/c"), "--rate", "d", "--other", "e"];
+        let expected =
+            ["--input", &format!("{here}/a/b"), &format!("--output={here}/c"), "--rate", "d", "--other", "e"];
         assert_eq!(found, expected);
         assert_eq!(paths(&["--input", "/a/b"]), ["--input", "/a/b"]);
         assert_eq!(paths(&["--input", "--output", "x"]), ["--input", "--output", &format!("{here}/x")]);

@@ -55,7 +55,9 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     if (CHECKPOINT_INTERVAL_MIN..=CHECKPOINT_INTERVAL_MAX).contains(&interval) {
         Ok(interval)
     } else {
-        Err(format!("checkpoint intervals go from {CHECKPOINT_INTERVAL_MIN:?} to one day, found {interval:?}"))
+        Err(format!(
+            "checkpoint intervals go from {CHECKPOINT_INTERVAL_MIN:?} to one day, found {interval:?}"
+        ))
     }
 }
 

@@ -78,7 +78,8 @@ impl Cluster {
 impl Role {
     /// Starts this binary in a role; gives its `ready` line.
     fn start(name: &str, folder: &Path, line: &[&str]) -> Result<(Self, String), Failure> {
-        let failed = |error: std::io::Error| Failure::new(Exit::System, format!("cannot start {name}: {error}"));
+        let failed =
+            |error: std::io::Error| Failure::new(Exit::System, format!("cannot start {name}: {error}"));
         let log = folder.join(format!("{name}.log"));
         let program = std::env::current_exe().map_err(failed)?;
         let mut child = Command::new(program)
@@ -121,7 +122,11 @@ impl Role {
                     return Err(Failure::new(Exit::Internal, line));
                 }
                 _ if start.elapsed() > CHILD_STOP_MAX => {
-                    let line = format!("{} did not leave in time and was killed; see {}", self.name, self.log.display());
+                    let line = format!(
+                        "{} did not leave in time and was killed; see {}",
+                        self.name,
+                        self.log.display()
+                    );
                     return Err(Failure::new(Exit::Internal, line)); // Dropping kills it.
                 }
                 _ => std::thread::sleep(Duration::from_millis(5)),

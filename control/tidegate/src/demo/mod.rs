@@ -52,7 +52,9 @@ pub(crate) fn run(data: &DemoData, args: &DemoArgs) -> Result<(), Failure> {
     let (input, output) = (folder.join("flights.csv.gz"), folder.join("output"));
     fs::write(&input, data.flights).map_err(|error| cannot("write", &input, &error))?;
     let mut progress = Progress::new(args.json);
-    progress.say(&format!("starting 1 JobManager and {TASKMANAGERS} TaskManagers with {SLOTS} slots each on loopback"));
+    progress.say(&format!(
+        "starting 1 JobManager and {TASKMANAGERS} TaskManagers with {SLOTS} slots each on loopback"
+    ));
     let mut cluster = Cluster::start(&folder, TASKMANAGERS, SLOTS)?;
     let client = Client::new(&cluster.rest)?;
     wait_for_slots(&client, &mut cluster, &signals)?;
@@ -88,7 +90,8 @@ fn request(input: &Path, output: &Path, rate: Option<u64>) -> Request {
 fn folder(wanted: Option<&Path>) -> Result<PathBuf, Failure> {
     let Some(folder) = wanted else {
         let made = tempfile::Builder::new().prefix("tidegate-demo-").tempdir();
-        let made = made.map_err(|error| Failure::new(Exit::Io, format!("no temporary directory: {error}")))?;
+        let made =
+            made.map_err(|error| Failure::new(Exit::Io, format!("no temporary directory: {error}")))?;
         return Ok(made.keep()); // The output is what the demo is for: it stays.
     };
     fs::create_dir_all(folder).map_err(|error| cannot("make", folder, &error))?;
@@ -127,7 +130,13 @@ fn wait_for_slots(client: &Client, cluster: &mut Cluster, signals: &Signals) -> 
 }
 
 /// What people came for.
-fn report(data: &DemoData, args: &DemoArgs, folder: &Path, output: &Path, outcome: &Outcome) -> Result<(), Failure> {
+fn report(
+    data: &DemoData,
+    args: &DemoArgs,
+    folder: &Path,
+    output: &Path,
+    outcome: &Outcome,
+) -> Result<(), Failure> {
     let directory = output.join("routes");
     let routes = read_routes(&directory).map_err(|error| cannot("read", &directory, &error))?;
     let flights: u64 = routes.iter().map(|route| route.flights).sum();
@@ -149,7 +158,9 @@ fn report(data: &DemoData, args: &DemoArgs, folder: &Path, output: &Path, outcom
         );
         return Ok(());
     }
-    println!("The {ROUTES} routes with the highest mean arrival delay, in minutes, among those with at least {ARRIVALS_MIN} known arrivals:\n");
+    println!(
+        "The {ROUTES} routes with the highest mean arrival delay, in minutes, among those with at least {ARRIVALS_MIN} known arrivals:\n"
+    );
     println!("{}", table(&ten, &airport_names(data.airports)));
     println!(
         "{} flights in {} ({} per second), {} checkpoints",

@@ -158,7 +158,8 @@ pub(crate) fn table(routes: &[Route], names: &HashMap<String, String>) -> String
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
             // Names to the left, figures to the right.
-            let _ = if column < 2 { write!(line, "{cell:<width$}  ") } else { write!(line, "{cell:>width$}  ") };
+            let _ =
+                if column < 2 { write!(line, "{cell:<width$}  ") } else { write!(line, "{cell:>width$}  ") };
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -186,7 +187,12 @@ mod tests {
 
     #[test]
     fn the_worst_come_first_and_ties_go_by_code() {
-        let routes = vec![route("CCC", "2.00", 300), route("AAA", "2.00", 300), route("BBB", "3.00", 299), route("DDD", "2.01", 300)];
+        let routes = vec![
+            route("CCC", "2.00", 300),
+            route("AAA", "2.00", 300),
+            route("BBB", "3.00", 299),
+            route("DDD", "2.01", 300),
+        ];
         let codes: Vec<String> = worst(routes, 300, 2).into_iter().map(|route| route.origin).collect();
         assert_eq!(codes, ["DDD", "AAA"]);
     }
@@ -207,7 +213,11 @@ from            to   flights  cancelled  arrivals   mean  max
 AAA Alpha Field XXX      300          0       300  12.34    9
 ";
         // Columns are two spaces apart; compare cell by cell, the layout by its line lengths.
-        let cells = |text: &str| text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>();
+        let cells = |text: &str| {
+            text.lines()
+                .map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(cells(&text)[..2], cells(expected)[..]);
         assert!(text.contains("BBB Bravo, The"));
         let ends: Vec<usize> = text.lines().map(str::len).collect();

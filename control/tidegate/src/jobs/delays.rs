@@ -28,33 +28,31 @@ fn delays(job: &mut Job, args: &Args) -> JobResult {
         .branch()
         .key_by(|flight: &Flight| (flight.origin, flight.dest))
         .aggregate("per route", SumUp)
-        .sink("routes", routes(&output));
+        .sink("routes", CsvSink::new(&output, columns(&["origin", "dest"]), route_row).folder("routes"));
     flights
         .branch()
         .key_by(|flight: &Flight| flight.carrier)
         .aggregate("per carrier", SumUp)
-        .sink("carriers", carriers(&output));
+        .sink("carriers", CsvSink::new(&output, columns(&["carrier"]), carrier_row).folder("carriers"));
     Ok(())
 }
 
+/// What is written of one key.
 type Summary<K> = (K, Figures);
 
-fn routes(output: &str) -> CsvSink<Summary<(Code, Code)>, impl FnMut(&Summary<(Code, Code)>, &mut CsvRow<'_>) + Clone + use<>> {
-    let columns = ["origin", "dest"].into_iter().chain(Figures::COLUMNS);
-    let row = |((origin, dest), figures): &Summary<(Code, Code)>, row: &mut CsvRow<'_>| {
-        row.text(code_text(origin)).text(code_text(dest));
-        figures.write(row);
-    };
-    CsvSink::new(output, columns, row).folder("routes")
+fn route_row(((origin, dest), figures): &Summary<(Code, Code)>, row: &mut CsvRow<'_>) {
+    row.text(code_text(origin)).text(code_text(dest));
+    figures.write(row);
 }
 
-fn carriers(output: &str) -> CsvSink<Summary<Code>, impl FnMut(&Summary<Code>, &mut CsvRow<'_>) + Clone + use<>> {
-    let columns = ["carrier"].into_iter().chain(Figures::COLUMNS);
-    let row = |(carrier, figures): &Summary<Code>, row: &mut CsvRow<'_>| {
-        row.text(code_text(carrier));
-        figures.write(row);
-    };
-    CsvSink::new(output, columns, row).folder("carriers")
+fn carrier_row((carrier, figures): &Summary<Code>, row: &mut CsvRow<'_>) {
+    row.text(code_text(carrier));
+    figures.write(row);
+}
+
+/// The columns of the key, and those of the figures.
+fn columns(key: &[&'static str]) -> Vec<&'static str> {
+    [key, &Figures::COLUMNS].concat()
 }
 
 /// The figures of a key.

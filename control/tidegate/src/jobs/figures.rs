@@ -96,7 +96,10 @@ mod tests {
         let mut figures = Figures::NONE;
         figures.add(false, Some(-1));
         (0..999).for_each(|_| figures.add(false, Some(0)));
-        assert_eq!(figures.mean_hundredths().map(Hundredths).map(|mean| mean.to_string()).as_deref(), Some("0.00"));
+        assert_eq!(
+            figures.mean_hundredths().map(Hundredths).map(|mean| mean.to_string()).as_deref(),
+            Some("0.00")
+        );
     }
 
     #[test]

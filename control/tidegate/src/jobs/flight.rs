@@ -16,7 +16,8 @@ pub(crate) type Code = [u8; 4];
 /// The text of a code.
 pub(crate) fn code_text(code: &Code) -> &str {
     let len = code.iter().position(|byte| *byte == 0).unwrap_or(code.len());
-    std::str::from_utf8(&code[..len]).expect("invariant: codes are ASCII, they were checked when they were read")
+    std::str::from_utf8(&code[..len])
+        .expect("invariant: codes are ASCII, they were checked when they were read")
 }
 
 /// What `delays` takes from a row. Plain: it is its own archive.
@@ -74,8 +75,20 @@ pub(crate) struct CleanRow {
 impl CleanRow {
     /// The columns of the output, all of them read.
     pub(crate) const COLUMNS: [&str; 14] = [
-        "year", "month", "day", "dep_time", "dep_delay", "arr_time", "arr_delay", "carrier", "flight", "tailnum",
-        "origin", "dest", "distance", "time_hour",
+        "year",
+        "month",
+        "day",
+        "dep_time",
+        "dep_delay",
+        "arr_time",
+        "arr_delay",
+        "carrier",
+        "flight",
+        "tailnum",
+        "origin",
+        "dest",
+        "distance",
+        "time_hour",
     ];
 
     /// Reads a row with [`CleanRow::COLUMNS`]. A missing value is `NA` from here on, a number has one spelling.
@@ -144,8 +157,12 @@ impl Kind {
             },
             Self::Code => out.push_str(code_text(&code(row, column, name)?)),
             Self::OptionalTail if row.is_missing(column) => out.push_str(MISSING),
-            Self::OptionalTail => out.push_str(checked(row, column, name, "a tail number or NA", |text| is_code(text, 16))?),
-            Self::Time => out.push_str(checked(row, column, name, "a time such as 2013-01-01T10:00:00Z", is_time)?),
+            Self::OptionalTail => {
+                out.push_str(checked(row, column, name, "a tail number or NA", |text| is_code(text, 16))?)
+            }
+            Self::Time => {
+                out.push_str(checked(row, column, name, "a time such as 2013-01-01T10:00:00Z", is_time)?)
+            }
         }
         Ok(())
     }
@@ -224,13 +241,15 @@ mod tests {
 
     fn flights(header: &str, lines: &str) -> Result<Vec<Flight>, String> {
         let rows = CsvRows::new("flights.csv", Flight::COLUMNS, Flight::read).missing(MISSING);
-        let all = rows.on_error(OnError::Fail).expand(&block(header, lines)).map_err(|error| error.to_string());
+        let all =
+            rows.on_error(OnError::Fail).expand(&block(header, lines)).map_err(|error| error.to_string());
         all.map(Iterator::collect)
     }
 
     fn clean(lines: &str) -> Result<Vec<CleanRow>, String> {
         let rows = CsvRows::new("flights.csv", CleanRow::COLUMNS, CleanRow::read).missing(MISSING);
-        let all = rows.on_error(OnError::Fail).expand(&block(HEADER, lines)).map_err(|error| error.to_string());
+        let all =
+            rows.on_error(OnError::Fail).expand(&block(HEADER, lines)).map_err(|error| error.to_string());
         all.map(Iterator::collect)
     }
 
@@ -238,7 +257,10 @@ mod tests {
     fn a_flight_is_found_by_the_header() {
         let flights = flights(&format!("extra,{HEADER},more"), &format!("x,{LINE},y\n")).expect("valid");
         let [flight] = flights[..] else { panic!("one flight: {flights:?}") };
-        assert_eq!([flight.origin, flight.dest, flight.carrier].each_ref().map(code_text), ["EWR", "IAH", "UA"]);
+        assert_eq!(
+            [flight.origin, flight.dest, flight.carrier].each_ref().map(code_text),
+            ["EWR", "IAH", "UA"]
+        );
         assert_eq!((flight.cancelled(), flight.arr_delay()), (false, Some(11)));
     }
 
@@ -263,8 +285,16 @@ mod tests {
         for (from, to, says) in [
             (",IAH", "", "line 2"),
             (",UA,", ",UA,UA,", "line 2"),
-            (",11,", ",late,", "column `arr_delay`: a whole number from -10000 to 100000 expected, found \"late\""),
-            ("EWR", "LONDON", "column `origin`: a code of 1 to 4 letters and digits expected, found \"LONDON\""),
+            (
+                ",11,",
+                ",late,",
+                "column `arr_delay`: a whole number from -10000 to 100000 expected, found \"late\"",
+            ),
+            (
+                "EWR",
+                "LONDON",
+                "column `origin`: a code of 1 to 4 letters and digits expected, found \"LONDON\"",
+            ),
             ("EWR", "", "column `origin`"),
             ("2013,1,", "2013,13,", "column `month`: a whole number from 1 to 12 expected, found \"13\""),
             ("2013,1,", "2013,NA,", "column `month`"),

@@ -15,7 +15,8 @@ pub(super) fn entry() -> JobEntry {
 
 fn flights_clean(job: &mut Job, args: &Args) -> JobResult {
     let FileArgs { input, output, rate } = FileArgs::read(args)?;
-    let rows = CsvRows::new(&input, CleanRow::COLUMNS, CleanRow::read).missing(MISSING).on_error(on_error(args)?);
+    let rows =
+        CsvRows::new(&input, CleanRow::COLUMNS, CleanRow::read).missing(MISSING).on_error(on_error(args)?);
     let sink = CsvSink::new(output, CleanRow::COLUMNS, |clean: &String, row: &mut CsvRow<'_>| {
         clean.split(',').for_each(|field| {
             row.text(field);

@@ -2,15 +2,19 @@
 
 use super::rate;
 use crate::connect::{CsvRow, CsvSink, Sequence};
-use crate::{AggregateFunction, Args, Job, JobEntry, JobResult, Sink, SinkContext, SinkWriter, TaskError};
 use crate::stream::{files::Files, sink::Prepared};
+use crate::{AggregateFunction, Args, Job, JobEntry, JobResult, Sink, SinkContext, SinkWriter, TaskError};
 
 pub(super) fn entry() -> JobEntry {
     JobEntry::new("keyed-sum", keyed_sum)
         .about("Makes pairs of numbers, (n mod K, n) for n below N, and sums them up per key.")
         .flag("records", "N", "how many pairs")
         .flag("keys", "K", "how many keys")
-        .flag("output", "DIR", "folder for part files of `key,sum`; without it the sums are counted and dropped")
+        .flag(
+            "output",
+            "DIR",
+            "folder for part files of `key,sum`; without it the sums are counted and dropped",
+        )
         .flag("rate", "R", "pairs per second, of the whole source; no limit without it")
 }
 

@@ -40,7 +40,11 @@ impl FileArgs {
     fn describe(entry: JobEntry, input: &str, per_second: &str) -> JobEntry {
         entry
             .flag("input", "FILE", input)
-            .flag("output", "DIR", "folder for the part files; each appears with the checkpoint that covers it")
+            .flag(
+                "output",
+                "DIR",
+                "folder for the part files; each appears with the checkpoint that covers it",
+            )
             .flag("rate", "R", &format!("{per_second} per second, of the whole source; no limit without it"))
     }
 }

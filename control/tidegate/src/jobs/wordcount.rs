@@ -5,15 +5,17 @@ use crate::connect::{ArchivedLineBlock, CsvRow, CsvSink, LineFile};
 use crate::{AggregateFunction, Args, Job, JobEntry, JobResult, TaskError};
 
 pub(super) fn entry() -> JobEntry {
-    let entry = JobEntry::new("wordcount", wordcount).about("Counts the words of a text: part files of `word,count`.");
+    let entry = JobEntry::new("wordcount", wordcount)
+        .about("Counts the words of a text: part files of `word,count`.");
     FileArgs::describe(entry, "the text, plain or .gz", "lines")
 }
 
 fn wordcount(job: &mut Job, args: &Args) -> JobResult {
     let FileArgs { input, output, rate } = FileArgs::read(args)?;
-    let counts = CsvSink::new(output, ["word", "count"], |(word, count): &(String, u64), row: &mut CsvRow<'_>| {
-        row.text(word).value(count);
-    });
+    let counts =
+        CsvSink::new(output, ["word", "count"], |(word, count): &(String, u64), row: &mut CsvRow<'_>| {
+            row.text(word).value(count);
+        });
     job.source("lines", LineFile::new(input).rate(rate))
         .rebalance()
         .flat_map("words", |block: &ArchivedLineBlock| Words { bytes: block.bytes.to_vec(), at: 0 })

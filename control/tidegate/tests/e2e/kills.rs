@@ -100,7 +100,7 @@ fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
 
     let mut cluster = Cluster::start(2, &[]);
     let spare_first = !faults.contains(&JobManager);
-    let survivors: Vec<(u32, Footprint)> = if spare_first { footprints(&mut cluster) } else { Vec::new() };
+    let survivors: Vec<(u32, Footprint)> = if spare_first { footprints(&cluster) } else { Vec::new() };
     let work = work(&cluster, &mut random);
     let output = cluster.output("out");
     let rate = (work.lines / SECONDS).to_string();
@@ -117,7 +117,7 @@ fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
     job.finish(&cluster, WHOLE_JOB);
     if work.job == "flights-clean" {
         // A row is committed with the checkpoint that has read it, so what was visible was not read again.
-        let read = job.records_out_of(&cluster, "parse").expect("the JobManager is there");
+        let read = job.metric_of(&cluster, "parse", "write-records").expect("the JobManager is there");
         let left = work.lines as u64 - committed;
         assert!(read <= left, "{read} lines read after the last fault, {left} were left to read");
     }
@@ -127,7 +127,7 @@ fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
 
     cluster.wait_slots(2 * SLOTS);
     all_segments_free(&cluster);
-    nothing_has_grown(&mut cluster, &survivors);
+    nothing_has_grown(&cluster, &survivors);
     cluster.stop();
 }
 
@@ -173,7 +173,7 @@ fn inject(
             cluster.start_taskmanager();
         }
         Connection => {
-            let [one, two] = [0, 1].map(|at| cluster.taskmanagers()[at].id());
+            let [one, two] = [0, 1].map(|at| cluster.taskmanagers[at].id());
             let ends = sockets::between(one, two);
             assert!(!ends.is_empty(), "two TaskManagers that share a job have a connection");
             if let Err(reason) = sockets::cut(one, random.pick(&ends)) {
@@ -190,15 +190,14 @@ fn inject(
 }
 
 /// What the JobManager and the first TaskManager hold now.
-fn footprints(cluster: &mut Cluster) -> Vec<(u32, Footprint)> {
-    let mut all = vec![(cluster.jobmanager().id(), cluster.jobmanager().footprint())];
-    all.extend(cluster.taskmanagers().first().map(|process| (process.id(), process.footprint())));
-    all
+fn footprints(cluster: &Cluster) -> Vec<(u32, Footprint)> {
+    let processes = [cluster.jobmanager.as_ref(), cluster.taskmanagers.first()].into_iter().flatten();
+    processes.map(|process| (process.id(), process.footprint())).collect()
 }
 
 /// The processes that lived through the run hold no more than before it. A moment of patience, because a closed
 /// connection is freed after its last word.
-fn nothing_has_grown(cluster: &mut Cluster, before: &[(u32, Footprint)]) {
+fn nothing_has_grown(cluster: &Cluster, before: &[(u32, Footprint)]) {
     if before.is_empty() {
         return;
     }
@@ -209,8 +208,9 @@ fn nothing_has_grown(cluster: &mut Cluster, before: &[(u32, Footprint)]) {
             id == other && now.descriptors <= before.descriptors && now.threads <= before.threads
         })
     });
-    let descriptors = cluster.taskmanagers()[0].descriptors();
-    assert!(smaller, "grew from {before:?} to {now:?}; the TaskManager holds {descriptors:#?}");
+    let processes = [cluster.jobmanager.as_ref(), cluster.taskmanagers.first()].into_iter().flatten();
+    let holds: Vec<_> = processes.map(|process| (process.descriptors(), process.threads())).collect();
+    assert!(smaller, "grew from {before:?} to {now:?}; JobManager and TaskManager hold {holds:#?}");
 }
 
 /// Every TaskManager says that all its segments are free.

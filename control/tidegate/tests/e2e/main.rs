@@ -3,6 +3,7 @@
 //! | file | question |
 //! |---|---|
 //! | `jobs.rs` | does each job write what a plain loop over its input says? |
+//! | `demo.rs` | does the demo print what that loop says? |
 //! | `kills.rs` | does it still, when processes and connections die at random moments? |
 //! | `starved.rs` | does it still, with so few segments that credit is always exhausted? |
 //! | `bad_input.rs` | does bad input get a clear error and lose nothing? |
@@ -11,6 +12,7 @@
 //! `TIDEGATE_SEED=…` repeats the random choices of a run; the seed is printed with every failure.
 
 mod bad_input;
+mod demo;
 mod jobs;
 mod kills;
 mod needs_root;

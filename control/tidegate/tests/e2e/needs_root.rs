@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::demo;
 use crate::kills::all_segments_free;
 use crate::support::cluster::{Cluster, SLOTS};
 use crate::support::job::Job;
@@ -54,7 +55,7 @@ fn a_connection_killed_by_the_kernel_is_survived() {
         let before = wait_for("a checkpoint", SOON, || {
             job.checkpoints(&cluster).filter(|checkpoints| checkpoints.completed() > checkpoints.restored())
         });
-        let [one, two] = [0, 1].map(|at| cluster.taskmanagers()[at].id());
+        let [one, two] = [0, 1].map(|at| cluster.taskmanagers[at].id());
         let ends = sockets::between(one, two);
         assert!(!ends.is_empty(), "two TaskManagers that share a job have a connection");
         // The kernel resets the connection, in the middle of whatever it carries.
@@ -132,16 +133,28 @@ fn an_ordinary_user_with_little_locked_memory_gets_the_same_figures() {
     std::fs::copy(TIDEGATE, &binary).expect("the binary can be read");
     let flights = folder.path().join("flights.csv.gz");
     std::fs::copy(input::flights(), &flights).expect("the data can be read");
-    let content = input::flights_text();
-    for locked in ["65536", "8388608"] {
-        let output = folder.path().join(format!("output-{locked}"));
+    let as_nobody = |name: &str, locked: u64, arguments: &[&str]| {
         let mut command = Command::new("prlimit");
-        command.arg(format!("--memlock={locked}:{locked}")).arg(&binary);
-        command.args(["run", "delays", "--parallelism", "4", "--", "--input", path(&flights)]);
-        command.args(["--output", path(&output)]).uid(NOBODY).gid(NOBODY).current_dir("/");
-        let mut process = Process::start_command(&format!("nobody-{locked}"), folder.path(), command);
+        command.arg(format!("--memlock={locked}:{locked}")).arg(&binary).args(arguments);
+        command.uid(NOBODY).gid(NOBODY).current_dir("/");
+        let mut process = Process::start_command(name, folder.path(), command);
         let status = process.wait(WHOLE_JOB);
-        assert!(status.success(), "with {locked} bytes of locked memory: {status}{}", process.tail());
-        check(&output, oracle::delays(&content));
-    }
+        (status, process)
+    };
+    let output = folder.path().join("output");
+    let job =
+        ["run", "delays", "--parallelism", "4", "--", "--input", path(&flights), "--output", path(&output)];
+    let (status, process) = as_nobody("delays", 8 << 20, &job);
+    assert!(status.success(), "{status}{}", process.tail());
+    check(&output, oracle::delays(&input::flights_text()));
+
+    let work = folder.path().join("demo");
+    let (status, process) = as_nobody("demo", 8 << 20, &["demo", "--json", "--dir", path(&work)]);
+    assert!(status.success(), "{status}{}", process.tail());
+    demo::agrees(&process.lines().join("\n"));
+
+    // Far too little for its rings: it says what is missing, if it does not find another way.
+    let (status, process) = as_nobody("poor", 64 << 10, &job);
+    let said = process.errors();
+    assert!(status.success() || said.contains("RLIMIT_MEMLOCK is 65536 bytes"), "{status}: {said}");
 }

@@ -164,7 +164,7 @@ impl Sim {
             taskmanager: id,
             incarnation: 1,
             slots,
-            data_address: ([127, 0, 0, 1], 4_000 + id as u16).into(),
+            data_address: ([127, 0, 0, 1], 4_000 + (id % 1_000) as u16).into(),
             host: "host".into(),
             pid: 1,
             binary_fingerprint: BINARY,

@@ -23,8 +23,10 @@ pub struct Cluster {
     folder: TempDir,
     pub rpc: SocketAddr,
     pub rest: SocketAddr,
-    jobmanager: Option<Process>,
-    taskmanagers: Vec<Process>,
+    /// Nothing while it is down.
+    pub jobmanager: Option<Process>,
+    /// In the order in which they were started.
+    pub taskmanagers: Vec<Process>,
     /// Further flags of every TaskManager.
     flags: Vec<String>,
     started: u32,
@@ -113,14 +115,6 @@ impl Cluster {
         self.taskmanagers.len() - 1
     }
 
-    pub fn jobmanager(&mut self) -> &mut Process {
-        self.jobmanager.as_mut().expect("there is a JobManager")
-    }
-
-    pub fn taskmanagers(&mut self) -> &mut Vec<Process> {
-        &mut self.taskmanagers
-    }
-
     pub fn kill_jobmanager(&mut self) {
         self.jobmanager.take().expect("there is a JobManager").kill();
     }
@@ -193,7 +187,7 @@ impl Cluster {
 }
 
 /// Command lines of processes that name the folder.
-fn processes_of(folder: &Path) -> Vec<String> {
+pub fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.display().to_string();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries

@@ -58,13 +58,18 @@ impl Job {
         cluster.get(&format!("/jobs/{}/checkpoints", self.id)).map(Checkpoints)
     }
 
-    /// Records that the tasks called `name` have emitted in the current attempt, as far as the JobManager was told.
-    pub fn records_out_of(&self, cluster: &Cluster, name: &str) -> Option<u64> {
+    /// A metric of the tasks called `name` in the current attempt, as far as the JobManager was told.
+    pub fn metric_of(&self, cluster: &Cluster, name: &str, metric: &str) -> Option<u64> {
         let job = cluster.get(&format!("/jobs/{}", self.id))?;
         let vertices = job["vertices"].as_array()?;
         let vertex =
             vertices.iter().find(|vertex| vertex["name"].as_str().is_some_and(|all| all.contains(name)))?;
-        vertex["metrics"]["write-records"].as_u64()
+        vertex["metrics"][metric].as_u64()
+    }
+
+    /// How often the job was begun.
+    pub fn attempts(&self, cluster: &Cluster) -> Option<u64> {
+        cluster.get(&format!("/jobs/{}", self.id))?["attempt"].as_u64()
     }
 
     pub fn exceptions(&self, cluster: &Cluster) -> String {

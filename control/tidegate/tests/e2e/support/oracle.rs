@@ -113,3 +113,17 @@ pub fn flights_clean(csv: &str) -> Expected {
     csv.lines().skip(1).for_each(|line| table.add(line.to_owned()));
     Expected([(String::new(), table)].into())
 }
+
+/// The rows of the `count` routes of [`delays`] with the highest mean among those with at least `arrivals` known
+/// arrivals, worst first, ties by airport.
+pub fn worst(delays: &Expected, arrivals: u64, count: usize) -> Vec<String> {
+    let parsed = |row: &String| {
+        let fields: Vec<&str> = row.split(',').collect();
+        let mean: i64 = fields[5].replace('.', "").parse().ok()?;
+        let enough = fields[4].parse::<u64>().is_ok_and(|known| known >= arrivals);
+        enough.then(|| (std::cmp::Reverse(mean), row.clone()))
+    };
+    let mut rows: Vec<_> = delays.0["routes"].rows.keys().filter_map(parsed).collect();
+    rows.sort();
+    rows.into_iter().take(count).map(|(_, row)| row).collect()
+}

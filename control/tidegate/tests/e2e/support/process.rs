@@ -3,7 +3,7 @@
 //! A [`Process`] owns its child: when it is dropped the child is dead and waited for. Everything the child prints
 //! goes to a file of the test's folder as well, and the end of that file to the terminal when the test fails.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -122,22 +122,26 @@ impl Process {
         kill_process(id, Signal::TERM).expect("the child is ours");
     }
 
-    /// Open descriptors and threads, as the kernel counts them.
+    /// Open descriptors and threads.
     pub fn footprint(&self) -> Footprint {
-        let count = |what: &str| {
-            std::fs::read_dir(format!("/proc/{}/{what}", self.id())).map_or(0, |entries| entries.count())
-        };
-        Footprint { descriptors: count("fd"), threads: count("task") }
+        Footprint { descriptors: self.descriptors().len(), threads: self.threads().len() }
     }
 
-    /// What its open descriptors are, for a message.
+    /// What its open descriptors are.
     pub fn descriptors(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.id())).into_iter().flatten().flatten();
-        let mut links: Vec<String> = entries
-            .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
-            .collect();
-        links.sort();
-        links
+        let link = |entry: DirEntry| Some(std::fs::read_link(entry.path()).ok()?.display().to_string());
+        self.entries("fd").filter_map(link).collect()
+    }
+
+    /// The names of its threads, without the workers that the kernel keeps for each io_uring as it likes.
+    pub fn threads(&self) -> Vec<String> {
+        let name = |entry: DirEntry| std::fs::read_to_string(entry.path().join("comm")).ok();
+        let names = self.entries("task").filter_map(name).map(|name| name.trim_end().to_owned());
+        names.filter(|name| !name.starts_with("iou-wrk-")).collect()
+    }
+
+    fn entries(&self, what: &str) -> impl Iterator<Item = DirEntry> {
+        std::fs::read_dir(format!("/proc/{}/{what}", self.id())).into_iter().flatten().flatten()
     }
 
     /// The last lines of both logs.
