@@ -232,6 +232,8 @@ where
         if attempt.life == Life::Prepared {
             attempt.life = Life::Running;
             attempt.tasks.iter_mut().for_each(|task| task.start(&mut self.outbox));
+            // The board gets a line per task now, so that later reports only write numbers.
+            self.publish();
         }
     }
 
