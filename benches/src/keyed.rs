@@ -297,6 +297,6 @@ mod tests {
     #[test]
     fn the_closed_form_is_the_sum() {
         assert_eq!(closed_form(0), 0);
-        assert_eq!(closed_form(1_000), (0..1_000).sum());
+        assert_eq!(closed_form(1_000), (0..1_000).sum::<u64>());
     }
 }
