@@ -115,6 +115,33 @@ pub(crate) fn save(root: &Path, id: JobId, record: &JobRecord) -> Result<(), Str
     write().map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// Whether files can be made below an output directory: it, or the nearest directory above it that exists, is
+/// tried. Nothing is left behind. Blocking.
+pub(crate) fn check_output(root: &str) -> Result<(), String> {
+    let path = Path::new(root);
+    if !path.is_absolute() {
+        return Err(format!("output directory {root}: the path must be absolute"));
+    }
+    let refuse = |at: &Path, e: std::io::Error| {
+        format!(
+            "output directory {root} cannot be written ({}: {e}); choose another or change its owner",
+            at.display()
+        )
+    };
+    for at in path.ancestors() {
+        match fs::metadata(at) {
+            Ok(_) => {
+                let probe = at.join(format!(".tidegate-probe-{}", std::process::id()));
+                let tried = OpenOptions::new().write(true).create(true).truncate(false).open(&probe);
+                return tried.and_then(|_| fs::remove_file(&probe)).map_err(|e| refuse(at, e));
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(refuse(at, e)),
+        }
+    }
+    Ok(())
+}
+
 /// A number that nobody can guess or repeat.
 pub(crate) fn random_u128() -> std::io::Result<u128> {
     let mut bytes = [0; 16];
@@ -217,6 +244,21 @@ mod tests {
         fs::write(&path, "").unwrap();
         let error = Directory::open(&path.join("below")).unwrap_err().to_string();
         assert!(error.contains("in-the-way"), "{error}");
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        check_output(&text(&dir.path().join("not/there/yet"))).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+        let file = dir.path().join("in-the-way");
+        fs::write(&file, "").unwrap();
+        for path in [file.join("output"), file] {
+            let error = check_output(&text(&path)).unwrap_err();
+            assert!(error.contains("in-the-way"), "{error}");
+        }
+        check_output("relative/path").unwrap_err();
     }
 
     #[test]

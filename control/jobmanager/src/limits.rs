@@ -44,6 +44,9 @@ pub const EXCEPTIONS_MAX: usize = 16;
 /// Bytes of a request body.
 pub const REQUEST_BODY_BYTES_MAX: usize = 1 << 20;
 
+/// Time that a request may take, reading its body and planning its job included, in milliseconds.
+pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
+
 /// Parallelism that may be asked for.
 pub const PARALLELISM_MAX: u32 = 32_768;
 

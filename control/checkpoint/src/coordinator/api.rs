@@ -122,7 +122,7 @@ pub enum Input {
         /// The last attempt.
         attempt: u32,
     },
-    /// Time has passed; see [`Coordinator::deadline`].
+    /// Time has passed; see [`crate::Coordinator::deadline`].
     Tick,
     /// Answer to a store operation.
     Store {

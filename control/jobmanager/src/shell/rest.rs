@@ -7,19 +7,21 @@ use super::actor::Event;
 use crate::config::Planner;
 use crate::core::views::Query;
 use crate::core::{Rejection, Submission};
-use crate::directory::random_u128;
-use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_MS_MAX};
+use crate::directory::{check_output, random_u128};
+use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_TIMEOUT_MS};
 use crate::record::JobRequest;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query as UrlQuery, State};
+use axum::extract::{DefaultBodyLimit, Path, Query as UrlQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tidegate_checkpoint::CheckpointConfig;
 use tidegate_checkpoint::limits::{INTERVAL_MS_MIN, RETAINED_MAX};
 use tidegate_rpc::JobId;
@@ -59,7 +61,24 @@ pub(super) fn router(events: mpsc::Sender<Event>, planner: Arc<dyn Planner>) -> 
         .fallback(|| async { Rejection::new(404, "Not found.") })
         .method_not_allowed_fallback(|| async { Rejection::new(405, "Method not allowed.") })
         .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn(bounded))
         .with_state(Api { events, planner })
+}
+
+/// Refuses what announces too much before it is read, and what takes too long.
+async fn bounded(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if length.and_then(|value| value.parse::<u64>().ok()).is_some_and(|n| n > REQUEST_BODY_BYTES_MAX as u64) {
+        let text = format!("the body may have {REQUEST_BODY_BYTES_MAX} bytes");
+        return Rejection::new(413, text).into_response();
+    }
+    match tokio::time::timeout(Duration::from_millis(REQUEST_TIMEOUT_MS), next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let text = format!("the request took longer than {REQUEST_TIMEOUT_MS} ms");
+            Rejection::new(408, text).into_response()
+        }
+    }
 }
 
 impl Api {
@@ -177,11 +196,18 @@ async fn submit(
     let request = request(body)?;
     let planner = Arc::clone(&api.planner);
     let wanted = request.clone();
-    let plan = move || planner.plan(&wanted.job, &wanted.args, wanted.parallelism);
+    let plan = move || {
+        let planned = planner
+            .plan(&wanted.job, &wanted.args, wanted.parallelism)
+            .map_err(|reason| Rejection::new(400, reason))?;
+        for root in &planned.outputs {
+            check_output(root).map_err(|reason| Rejection::new(422, reason))?;
+        }
+        Ok(planned)
+    };
     let planned = tokio::task::spawn_blocking(plan)
         .await
-        .map_err(|_| Rejection::new(500, "the planner panicked; see the JobManager's log"))?
-        .map_err(|reason| Rejection::new(400, reason))?;
+        .map_err(|_| Rejection::new(500, "the planner panicked; see the JobManager's log"))??;
     let submission = Box::new(Submission { id, request, planned });
     let id = api.send(|reply| Event::Submit { submission, reply }).await??;
     Ok((StatusCode::CREATED, Json(json!({ "jobid": id.to_string() }))).into_response())
