@@ -16,7 +16,7 @@ use tidegate_rpc::{
     connect,
 };
 use tidegate_stream::Jobs;
-use tidegate_stream::slot::SlotCommand;
+use tidegate_stream::slot::{SlotCommand, SlotMetrics};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -118,6 +118,8 @@ struct Control {
     inbox: mpsc::Receiver<(u64, ShellEvent)>,
     heartbeat: Option<tokio::time::Interval>,
     heartbeats: u64,
+    /// What each slot said of its own accord.
+    counted: Vec<SlotMetrics>,
     ended: Option<Ended>,
 }
 
@@ -125,6 +127,7 @@ impl Control {
     fn new(spec: ControlSpec) -> Self {
         let (events, inbox) = mpsc::channel(SHELL_EVENTS_MAX);
         Self {
+            counted: vec![SlotMetrics::default(); spec.slots.len()],
             taskmanager: spec.identity.taskmanager,
             agent: Agent::new(spec.identity),
             jobmanager: spec.jobmanager.into(),
@@ -180,6 +183,12 @@ impl Control {
     fn slot_says(&mut self, slot: u32, event: FromSlot) {
         match event {
             FromSlot::Event(event) => self.input(Input::Slot(slot, event)),
+            FromSlot::Counted(metrics) => {
+                self.counted[slot as usize] = *metrics;
+                if self.heartbeat.is_some() {
+                    self.beat(); // Registered; before that there is nobody to tell.
+                }
+            }
             FromSlot::Ended(panic) => {
                 let panic = panic.unwrap_or_else(|| "its thread ended by itself".to_owned());
                 self.end(Ended::SlotDied { slot, panic });
@@ -306,7 +315,12 @@ impl Control {
     fn beat(&mut self) {
         self.heartbeats += 1;
         let reports: Vec<_> = self.slots.iter().map(|slot| slot.report.read()).collect();
-        let metrics: Vec<_> = self.slots.iter().map(|slot| slot.board.read()).collect();
+        let boards = self.slots.iter().map(|slot| slot.board.read());
+        // The newer word of each slot; what it counted never goes back.
+        let metrics = boards.zip(&self.counted);
+        let metrics: Vec<_> = metrics
+            .map(|(board, counted)| if counted.turns > board.turns { counted.clone() } else { board })
+            .collect();
         let beat = heartbeat::make(self.heartbeats, &metrics, &reports);
         self.send(Envelope::new(self.agent.epoch(), ToJobManager::Heartbeat(Box::new(beat))));
     }
@@ -346,7 +360,7 @@ impl Control {
         while running > 0 {
             match self.from_slots.recv().await {
                 Some((_, FromSlot::Ended(_))) => running -= 1,
-                Some((_, FromSlot::Event(_))) => {}
+                Some((_, FromSlot::Event(_) | FromSlot::Counted(_))) => {}
                 None => return,
             }
         }

@@ -48,6 +48,10 @@ pub const REGISTER_MAX: Duration = Duration::from_secs(5);
 /// much as an ordinary user's locked memory allows and use the rest unregistered.
 pub const SEGMENTS_PER_SLOT_DEFAULT: u32 = 256;
 
+/// Fewest connections of a slot that are worth starting with when locked memory is short: a slot of one TaskManager and
+/// two of another, both ways.
+pub const CONNECTIONS_MIN: u32 = 4;
+
 /// Most slots of one TaskManager.
 pub const SLOTS_MAX: u32 = 64;
 

@@ -9,6 +9,7 @@
 //! - a slot thread that panics is reported by name: the process cannot go on without it.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -22,7 +23,7 @@ use tidegate_stream::Jobs;
 use tidegate_stream::files::FileEvent;
 use tidegate_stream::pool::ReaderPool;
 use tidegate_stream::slot::{
-    Board, Events, MailboxError, SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner,
+    Board, Events, MailboxError, SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotMetrics, SlotRunner,
 };
 use tokio::sync::mpsc;
 
@@ -34,6 +35,9 @@ use crate::metered::{Metered, ReportView};
 pub(crate) enum FromSlot {
     /// The runner says something.
     Event(SlotEvent),
+    /// What the slot has counted when a task of it came to the end of its input: a short job is over before the board
+    /// is written again.
+    Counted(Box<SlotMetrics>),
     /// The thread is gone; with the words of a panic if that was why.
     Ended(Option<String>),
 }
@@ -207,23 +211,43 @@ fn run(
     let Ok(Joining { me, cluster, files }) = joining.recv() else { return }; // Stopped before the JobManager was found.
     let exchange = Exchange::new(ring, spec.shard, spec.hub, spec.connector, ExchangeConfig { me, cluster });
     let mailbox = exchange.mailbox();
-    let events = Box::new(Queue { slot: spec.index, events: spec.events });
-    let (mut runner, commands) =
-        SlotRunner::new(exchange, Box::new(files), spec.jobs, spec.pool, events, SlotConfig::default());
+    let through = Arc::new(AtomicBool::new(false));
+    let events = Queue { slot: spec.index, events: spec.events.clone(), through: Arc::clone(&through) };
+    let (mut runner, commands) = SlotRunner::new(
+        exchange,
+        Box::new(files),
+        spec.jobs,
+        spec.pool,
+        Box::new(events),
+        SlotConfig::default(),
+    );
     runner.show_on(board);
     assert!(spec.port.0.set(commands).is_ok(), "a slot is opened once");
     let _ = open.send(mailbox);
-    runner.run();
+    while !runner.done() {
+        if !runner.turn() {
+            runner.wait();
+        }
+        if through.swap(false, Ordering::Relaxed) {
+            let counted = FromSlot::Counted(Box::new(runner.metrics()));
+            let _ = spec.events.try_send((spec.index, counted)); // When there is no room, the board says it later.
+        }
+    }
 }
 
 /// A slot's end of the common queue.
 struct Queue {
     slot: u32,
     events: SlotSender,
+    /// Raised when a task has come to the end of its input; same thread, so its order does not matter.
+    through: Arc<AtomicBool>,
 }
 
 impl Events for Queue {
     fn send(&mut self, event: SlotEvent) -> Result<(), SlotEvent> {
+        if matches!(event, SlotEvent::EndOfData { .. }) {
+            self.through.store(true, Ordering::Relaxed);
+        }
         match self.events.try_send((self.slot, FromSlot::Event(event))) {
             Err(mpsc::error::TrySendError::Full((_, FromSlot::Event(event)))) => Err(event),
             // With nobody left to listen the event has no meaning.

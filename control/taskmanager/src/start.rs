@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, HugePages, Pages, SegmentSize};
 use tidegate_exchange::{Endpoint, EndpointError, LocalHub};
 use tidegate_ring::socket::SocketOptions;
-use tidegate_ring::{Registration, SendMode, UringConfig};
+use tidegate_ring::{Registration, RingError, SendMode, UringConfig};
 use tidegate_stream::Jobs;
 use tidegate_stream::pool::ReaderPool;
 use tokio::sync::mpsc;
@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 use crate::agent::Identity;
 use crate::control::{self, ControlSpec, Ended};
 use crate::files::{FilesDriver, FilesThread, Roots};
-use crate::limits::{READER_THREADS, SEGMENTS_PER_SLOT_DEFAULT, SLOT_EVENTS_MAX, SLOTS_MAX};
-use crate::slots::{SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
+use crate::limits::{CONNECTIONS_MIN, READER_THREADS, SEGMENTS_PER_SLOT_DEFAULT, SLOT_EVENTS_MAX, SLOTS_MAX};
+use crate::slots::{FromSlot, SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
 
 /// Everything a TaskManager is given.
 #[derive(Debug, Clone)]
@@ -41,6 +41,9 @@ pub struct TaskManagerConfig {
     pub send: SendMode,
     /// Whether segments are registered with the kernel.
     pub registration: Registration,
+    /// Connections of each slot: one for each slot of another TaskManager that it exchanges records with, in each
+    /// direction. Fewer where locked memory is short.
+    pub connections: u32,
     /// Pin slot N to the N-th core this process may use.
     pub pin: bool,
     /// What writes files.
@@ -62,6 +65,7 @@ impl TaskManagerConfig {
             segment_size: SegmentSize::DEFAULT,
             send: SendMode::Auto,
             registration: Registration::Auto,
+            connections: UringConfig::default().connections_max,
             pin: false,
             files: FilesDriver::Auto,
             jobs,
@@ -133,37 +137,10 @@ impl TaskManager {
         }
         let endpoint = Endpoint::bind(config.data, SocketOptions::default()).map_err(StartError::Endpoint)?;
         let data_address = endpoint.address();
-        let (arena, shards) = Arena::map(&ArenaConfig {
-            segment_size: config.segment_size,
-            shards: vec![config.segments; config.slots as usize],
-            huge_pages: HugePages::Auto,
-        })?;
         let pool = ReaderPool::new(READER_THREADS).map_err(thread_error("reader pool"))?;
-        let ports: Vec<SlotPort> = (0..config.slots).map(|_| SlotPort::default()).collect();
+        let Slots { arena, slots, ports, from_slots } = start_slots(&config, &endpoint, &pool)?;
         let roots = Roots::default();
-        let (events, from_slots) = mpsc::channel(SLOT_EVENTS_MAX);
-        let hub = LocalHub::new();
-        let uring =
-            UringConfig { send: config.send, registration: config.registration, ..UringConfig::default() };
-
         // The files thread comes last: what the slots may lock is worth more than what it may.
-        let mut slots = Vec::with_capacity(ports.len());
-        for (index, (shard, port)) in shards.into_iter().zip(&ports).enumerate() {
-            slots.push(SlotHandle::start(SlotSpec {
-                index: index as u32,
-                arena: arena.clone(),
-                shard,
-                ring: uring,
-                pin: config.pin,
-                hub: hub.clone(),
-                connector: endpoint.connector(),
-                jobs: config.jobs.clone(),
-                pool: pool.clone(),
-                port: port.clone(),
-                events: events.clone(),
-            })?);
-        }
-        drop(events);
         let deliver = ports.iter().map(SlotPort::deliver).collect();
         let (files, slot_files) =
             FilesThread::start(config.files, &roots, deliver).map_err(thread_error("files thread"))?;
@@ -200,6 +177,85 @@ impl TaskManager {
         let thread = builder.spawn(move || supervise(spec, files)).map_err(thread_error("control thread"))?;
         Ok(RunningTaskManager { data_address, id, network, files: files_report, stop, thread: Some(thread) })
     }
+}
+
+/// The slots of a process, their threads waiting to be told the cluster.
+struct Slots {
+    arena: Arena,
+    slots: Vec<SlotHandle>,
+    ports: Vec<SlotPort>,
+    from_slots: mpsc::Receiver<(u32, FromSlot)>,
+}
+
+/// Starts all slots with rings for the connections that were asked for, or for as many as the locked memory of this user
+/// holds for all of them.
+fn start_slots(
+    config: &TaskManagerConfig,
+    endpoint: &Endpoint,
+    pool: &ReaderPool,
+) -> Result<Slots, StartError> {
+    let mut connections = config.connections;
+    loop {
+        match try_slots(config, endpoint, pool, connections) {
+            Err(StartError::Slot(SlotError::Ring {
+                source: RingError::RingMemory { limit, .. }, ..
+            })) if connections / 2 >= CONNECTIONS_MIN => {
+                let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| format!("{limit} bytes"));
+                tracing::warn!(
+                    "no memory for {connections} connections per slot (RLIMIT_MEMLOCK is {limit}); trying half"
+                );
+                connections /= 2;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn try_slots(
+    config: &TaskManagerConfig,
+    endpoint: &Endpoint,
+    pool: &ReaderPool,
+    connections: u32,
+) -> Result<Slots, StartError> {
+    let (arena, shards) = Arena::map(&ArenaConfig {
+        segment_size: config.segment_size,
+        shards: vec![config.segments; config.slots as usize],
+        huge_pages: HugePages::Auto,
+    })?;
+    let (events, from_slots) = mpsc::channel(SLOT_EVENTS_MAX);
+    let hub = LocalHub::new();
+    let ports: Vec<SlotPort> = (0..config.slots).map(|_| SlotPort::default()).collect();
+    let mut slots = Vec::with_capacity(ports.len());
+    for (index, (shard, port)) in shards.into_iter().zip(&ports).enumerate() {
+        let started = SlotHandle::start(SlotSpec {
+            index: index as u32,
+            arena: arena.clone(),
+            shard,
+            ring: UringConfig {
+                send: config.send,
+                registration: config.registration,
+                connections_max: connections,
+            },
+            pin: config.pin,
+            hub: hub.clone(),
+            connector: endpoint.connector(),
+            jobs: config.jobs.clone(),
+            pool: pool.clone(),
+            port: port.clone(),
+            events: events.clone(),
+        });
+        match started {
+            Ok(slot) => slots.push(slot),
+            Err(error) => {
+                // What the others have locked must be free before anybody tries again.
+                for slot in slots {
+                    let _ = slot.into_thread().join();
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(Slots { arena, slots, ports, from_slots })
 }
 
 /// The control thread's body: run, then let everything go in order.

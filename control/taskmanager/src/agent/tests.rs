@@ -11,6 +11,7 @@ use tidegate_stream::slot::{FailureKind, TaskState};
 
 use super::*;
 use crate::limits::CANCEL_MAX;
+use tidegate_rpc::HeldSlot;
 
 const JOB: JobId = JobId(77);
 const ATTEMPT: AttemptId = AttemptId { job: 77, attempt: 3 };

@@ -66,6 +66,7 @@ fn run_request(
     let mut config = TaskManagerConfig::new(jobmanager.rpc_addr.to_string(), jobs.clone(), fingerprint);
     roles::set_network(&mut config, network)?;
     config.slots = slots;
+    config.connections = tidegate_taskmanager::limits::CONNECTIONS_MIN; // There is nobody else to connect to.
     if network.segments.is_none() {
         config.segments = segments_wanted(&planned.graph, slots).max(SEGMENTS_PER_SLOT_DEFAULT);
     }

@@ -1,7 +1,7 @@
 //! The jobs of the `tidegate` binary. They use nothing that a job of anybody else could not use.
 //!
-//! Reading order: [`wordcount`] is the shortest; [`delays`] has a fork and two exchanges; [`flights_clean`] writes as it
-//! goes; [`keyed_sum`] makes its own input. `flight` and `figures` are what they share.
+//! Reading order: `wordcount` is the shortest; `delays` has a fork and two exchanges; `flights_clean` writes as it
+//! goes; `keyed_sum` makes its own input. `flight` and `figures` are what they share.
 
 mod delays;
 mod figures;
