@@ -53,10 +53,13 @@ pub fn test() -> Vec<Step> {
     ]
 }
 
-/// The steps of `cargo xtask faults`: the ignored tests of every `tests/faults.rs`, one at a time. Each asks for
+/// The steps of `cargo xtask faults`: the ignored tests in modules called `needs_root`, one at a time. Each asks for
 /// what it needs (root, a tool, a kernel facility) and prints `skipped: …` where it is missing.
 pub fn faults() -> Vec<Step> {
-    vec![Step::new("faults", "test --workspace --test faults -- --ignored --nocapture --test-threads=1")]
+    vec![Step::new(
+        "faults",
+        "test --workspace --test * -- needs_root --ignored --nocapture --test-threads=1",
+    )]
 }
 
 fn loom_folder() -> String {

@@ -111,8 +111,8 @@ fn an_output_that_cannot_be_written_is_named() {
     std::fs::write(&in_the_way, "not a folder").expect("the folder can be written");
     let output = in_the_way.join("output");
     let flights = input::some_flights(folder.path(), 100);
-    let finished =
-        run(folder.path(), &["delays", "--", "--input", path(&flights), "--output", path(&output)]);
+    let line = ["run", "delays", "--", "--input", path(&flights), "--output", path(&output)];
+    let finished = tidegate(folder.path(), SOON, &line);
     assert!(!finished.status.success(), "{finished:#?}");
     assert!(finished.stderr.contains("in-the-way"), "{finished:#?}");
     assert_eq!(std::fs::read_to_string(&in_the_way).expect("still there"), "not a folder");

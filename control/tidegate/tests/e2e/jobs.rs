@@ -1,8 +1,8 @@
 //! Each job against its oracle, without faults.
 
-use std::collections::HashMap;
 use std::path::Path;
 
+use crate::kills::all_segments_free;
 use crate::support::cluster::Cluster;
 use crate::support::job::Job;
 use crate::support::output::{Expected, Table, check};
@@ -62,7 +62,7 @@ fn wordcount_of_nothing_is_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let text = folder.path().join("empty.txt");
     std::fs::write(&text, "").expect("the folder can be written");
-    let expected = Expected(HashMap::from([(String::new(), Table::new("word,count"))]).into_iter().collect());
+    let expected = Expected([(String::new(), Table::new("word,count"))].into());
     embedded("wordcount", 2, &text, expected);
 }
 
@@ -82,4 +82,22 @@ fn two_jobs_run_side_by_side_on_one_cluster() {
     check(&outputs[0], oracle::delays(&content));
     check(&outputs[1], oracle::flights_clean(&content));
     cluster.stop();
+}
+
+#[test]
+fn every_send_mode_carries_the_same_records() {
+    const RECORDS: u64 = 1_000_000;
+    const KEYS: u64 = 5_000;
+    let expected = oracle::keyed_sum(RECORDS, KEYS);
+    let (records, keys) = (RECORDS.to_string(), KEYS.to_string());
+    for mode in ["auto", "fixed", "plain", "zc"] {
+        let mut cluster = Cluster::start(2, &["--send", mode]);
+        let output = cluster.output("sums");
+        let flags = ["--records", &records, "--keys", &keys, "--output", path(&output)];
+        let mut job = Job::submit(&mut cluster, "keyed-sum", 4, &flags);
+        job.finish(&cluster, WHOLE_JOB);
+        check(&output, expected.clone());
+        all_segments_free(&cluster);
+        cluster.stop();
+    }
 }

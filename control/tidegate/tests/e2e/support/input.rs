@@ -55,7 +55,8 @@ pub fn text(folder: &Path, random: &mut Random, lines: usize) -> PathBuf {
     path
 }
 
-fn repository() -> PathBuf {
+/// The root of the repository.
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)

@@ -127,3 +127,14 @@ pub fn worst(delays: &Expected, arrivals: u64, count: usize) -> Vec<String> {
     rows.sort();
     rows.into_iter().take(count).map(|(_, row)| row).collect()
 }
+
+/// `keyed-sum`: record n is `(n mod keys, n)`; the sum of each key.
+pub fn keyed_sum(records: u64, keys: u64) -> Expected {
+    let mut sums = vec![0u64; keys as usize];
+    for n in 0..records {
+        sums[(n % keys) as usize] += n;
+    }
+    let mut table = Table::new("key,sum");
+    (0..keys).zip(sums).for_each(|(key, sum)| table.add(format!("{key},{sum}")));
+    Expected([(String::new(), table)].into())
+}

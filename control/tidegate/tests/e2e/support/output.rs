@@ -72,11 +72,6 @@ impl Reader {
         self.rows.values().flat_map(HashMap::values).sum()
     }
 
-    /// How many committed files have been seen.
-    pub fn files(&self) -> usize {
-        self.seen.len()
-    }
-
     fn take(&mut self, path: &Path, content: &str) -> Result<(), String> {
         let name = path.display();
         let folder = path.parent().and_then(|folder| folder.strip_prefix(&self.output).ok());
@@ -178,12 +173,10 @@ impl Watch {
         }
     }
 
-    /// After the end of the job: how many files were seen before that, and the last look.
-    pub fn finish(mut self) -> (usize, Summary) {
+    /// After the end of the job: the last look.
+    pub fn finish(mut self) -> Summary {
         self.stop.store(true, Ordering::Relaxed);
-        let reader = self.join();
-        let seen = reader.files();
-        (seen, reader.finish().unwrap_or_else(|complaint| panic!("{complaint}")))
+        self.join().finish().unwrap_or_else(|complaint| panic!("{complaint}"))
     }
 
     fn join(&mut self) -> Reader {
