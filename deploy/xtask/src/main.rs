@@ -20,7 +20,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND [--only STEP]
 
   test      format, clippy, build, unit tests, end-to-end tests, doc tests, loom models
-  faults    what needs root: namespaces, killed sockets, cgroups (skips say why)
+  faults    what needs root: namespaces, killed sockets, an ordinary user (skips say why)
   steps     the steps of both, with their command lines
 
 --only STEP runs one step; give it again for more.";

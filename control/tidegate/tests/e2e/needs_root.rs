@@ -141,12 +141,14 @@ fn an_ordinary_user_with_little_locked_memory_gets_the_same_figures() {
         let status = process.wait(WHOLE_JOB);
         (status, process)
     };
+    let expected = oracle::delays(&input::flights_text());
+    // An output folder belongs to one job: each run has its own.
     let output = folder.path().join("output");
     let job =
-        ["run", "delays", "--parallelism", "4", "--", "--input", path(&flights), "--output", path(&output)];
-    let (status, process) = as_nobody("delays", 8 << 20, &job);
+        |output| ["run", "delays", "--parallelism", "4", "--", "--input", path(&flights), "--output", output];
+    let (status, process) = as_nobody("delays", 8 << 20, &job(path(&output)));
     assert!(status.success(), "{status}{}", process.tail());
-    check(&output, oracle::delays(&input::flights_text()));
+    check(&output, expected.clone());
 
     let work = folder.path().join("demo");
     let (status, process) = as_nobody("demo", 8 << 20, &["demo", "--json", "--dir", path(&work)]);
@@ -154,7 +156,11 @@ fn an_ordinary_user_with_little_locked_memory_gets_the_same_figures() {
     demo::agrees(&process.lines().join("\n"));
 
     // Far too little for its rings: it says what is missing, if it does not find another way.
-    let (status, process) = as_nobody("poor", 64 << 10, &job);
+    let output = folder.path().join("poor");
+    let (status, process) = as_nobody("poor", 64 << 10, &job(path(&output)));
     let said = process.errors();
     assert!(status.success() || said.contains("RLIMIT_MEMLOCK is 65536 bytes"), "{status}: {said}");
+    if status.success() {
+        check(&output, expected);
+    }
 }
