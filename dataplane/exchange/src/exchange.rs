@@ -375,7 +375,7 @@ where
         if attempt.links.iter().all(open) { Prepared::Ready } else { Prepared::Pending }
     }
 
-    /// One turn of the exchange. Returns true if anything happened.
+    /// One turn of the exchange. Returns true if anything happened, or a gate holds something unread.
     pub fn turn(&mut self) -> bool {
         self.ports.now_ns = self.ring.now();
         self.ports.arena.tick(self.ports.now_ns / 1_000_000);

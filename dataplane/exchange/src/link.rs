@@ -84,7 +84,6 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    #[allow(clippy::too_many_arguments, reason = "one caller, and each is a different thing")]
     pub fn new(
         index: u32,
         peer: SlotId,

@@ -24,7 +24,7 @@ pub struct SendCredit {
 }
 
 impl SendCredit {
-    /// A channel without credit; `channel` is its index on the link, for messages.
+    /// A channel without credit; `channel` is its number in the job, for messages.
     pub fn new(channel: u32) -> Self {
         Self { channel, available: 0, sequence: 0, barriers: 0, blocked_by: None, stated: 0 }
     }
@@ -129,7 +129,7 @@ pub struct ReceiveCredit {
 }
 
 impl ReceiveCredit {
-    /// A channel that was granted nothing; `channel` is its index on the link, for messages.
+    /// A channel that was granted nothing; `channel` is its number in the job, for messages.
     pub fn new(channel: u32) -> Self {
         Self {
             channel,

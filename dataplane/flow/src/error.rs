@@ -10,14 +10,14 @@ use tidegate_wire::ErrorCode;
 pub enum Violation {
     /// An entry names a channel that this link does not have.
     UnknownChannel {
-        /// The index that was sent.
+        /// The number that was sent.
         channel: u32,
         /// How many channels the link has.
         channels: u32,
     },
     /// An entry carries a generation other than the channel's.
     Generation {
-        /// The channel's index.
+        /// The channel's number in the job.
         channel: u32,
         /// The generation this side knows.
         expected: u32,
@@ -26,7 +26,7 @@ pub enum Violation {
     },
     /// Data came out of order, twice, or with a gap.
     Sequence {
-        /// The channel's index.
+        /// The channel's number in the job.
         channel: u32,
         /// The next sequence number.
         expected: u32,
@@ -35,14 +35,14 @@ pub enum Violation {
     },
     /// Data was sent that was never granted.
     NoCredit {
-        /// The channel's index.
+        /// The channel's number in the job.
         channel: u32,
         /// The sequence number of the data.
         sequence: u32,
     },
     /// A payload is longer than a segment.
     PayloadTooLong {
-        /// The channel's index.
+        /// The channel's number in the job.
         channel: u32,
         /// The segment size, bytes.
         limit: u32,
@@ -51,7 +51,7 @@ pub enum Violation {
     },
     /// A payload's checksum does not fit its bytes.
     Checksum {
-        /// The channel's index.
+        /// The channel's number in the job.
         channel: u32,
         /// The checksum in the entry.
         expected: u32,
@@ -60,21 +60,21 @@ pub enum Violation {
     },
     /// More events wait on a channel than its producer may have undelivered.
     TooManyEvents {
-        /// The channel's index.
+        /// The channel's number in the job.
         channel: u32,
         /// The bound.
         limit: u32,
     },
     /// More credit than any channel can hold.
     CreditOverflow {
-        /// The channel's index.
+        /// The channel's number in the job.
         channel: u32,
         /// Credits held and granted together.
         found: u64,
     },
     /// An entry of a kind that this direction or this state of the channel does not allow.
     Unexpected {
-        /// The channel's index.
+        /// The channel's number in the job.
         channel: u32,
         /// The kind's number.
         kind: u8,
