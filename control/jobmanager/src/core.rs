@@ -461,9 +461,14 @@ impl Core {
     }
 
     fn disconnected(&mut self, conn: u64, reason: &str, now_ms: u64) {
-        let Some(taskmanager) = self.registry.forget(conn) else { return };
-        let text = format!("TaskManager {taskmanager:016x} is lost: {reason}");
-        self.actions.push(Action::Log(Level::Warn, text.clone()));
+        let Some((taskmanager, leaving)) = self.registry.forget(conn) else { return };
+        let text = if leaving {
+            format!("TaskManager {taskmanager:016x} has left")
+        } else {
+            format!("TaskManager {taskmanager:016x} is lost: {reason}")
+        };
+        let level = if leaving { Level::Info } else { Level::Warn };
+        self.actions.push(Action::Log(level, text.clone()));
         self.each_job(now_ms, |job, cx| job.lost(cx, taskmanager, &text));
     }
 }

@@ -18,6 +18,8 @@ pub struct Heartbeat {
     pub heap_allocations: u64,
     /// Resident memory of the process in bytes, 0 if unknown.
     pub resident_bytes: u64,
+    /// Connections at its data port that were turned away since it started.
+    pub connections_refused: u64,
 }
 
 /// Counters of one task.

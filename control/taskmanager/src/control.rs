@@ -28,6 +28,7 @@ use crate::heartbeat;
 use crate::limits::{DRAIN_MAX, SHELL_EVENTS_MAX, TICK};
 use crate::plan::plan;
 use crate::slots::{FromSlot, Joining, SlotHandle, SlotPort};
+use crate::strangers::Strangers;
 
 /// What the control thread is given.
 pub(crate) struct ControlSpec {
@@ -39,6 +40,7 @@ pub(crate) struct ControlSpec {
     pub ports: Vec<SlotPort>,
     pub from_slots: mpsc::Receiver<(u32, FromSlot)>,
     pub endpoint: Endpoint,
+    pub strangers: Arc<Strangers>,
     pub roots: Roots,
     pub stop: mpsc::Receiver<String>,
 }
@@ -107,6 +109,7 @@ struct Control {
     opened: bool,
     from_slots: mpsc::Receiver<(u32, FromSlot)>,
     endpoint: Endpoint,
+    strangers: Arc<Strangers>,
     roots: Roots,
     stop: mpsc::Receiver<String>,
     started: Instant,
@@ -138,6 +141,7 @@ impl Control {
             opened: false,
             from_slots: spec.from_slots,
             endpoint: spec.endpoint,
+            strangers: spec.strangers,
             roots: spec.roots,
             stop: spec.stop,
             started: Instant::now(),
@@ -321,7 +325,7 @@ impl Control {
         let metrics: Vec<_> = metrics
             .map(|(board, counted)| if counted.turns > board.turns { counted.clone() } else { board })
             .collect();
-        let beat = heartbeat::make(self.heartbeats, &metrics, &reports);
+        let beat = heartbeat::make(self.heartbeats, &metrics, &reports, self.strangers.count());
         self.send(Envelope::new(self.agent.epoch(), ToJobManager::Heartbeat(Box::new(beat))));
     }
 

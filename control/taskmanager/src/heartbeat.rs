@@ -1,5 +1,6 @@
 //! What a heartbeat says: counters of slots and tasks in the words of the control protocol. Stateless.
 
+use tidegate_exchange::PortUsage;
 use tidegate_ring::DriverReport;
 use tidegate_rpc as rpc;
 use tidegate_stream::slot;
@@ -8,7 +9,12 @@ use tidegate_stream::slot;
 const MALFORMED: &str = "malformed_rows";
 
 /// A heartbeat from the last word of each slot and its ring.
-pub(crate) fn make(sequence: u64, slots: &[slot::SlotMetrics], reports: &[DriverReport]) -> rpc::Heartbeat {
+pub(crate) fn make(
+    sequence: u64,
+    slots: &[slot::SlotMetrics],
+    reports: &[DriverReport],
+    connections_refused: u64,
+) -> rpc::Heartbeat {
     let threads = tidegate_memory::thread_counters();
     let heap = |index: usize| {
         let name = format!("slot-{index}");
@@ -30,6 +36,7 @@ pub(crate) fn make(sequence: u64, slots: &[slot::SlotMetrics], reports: &[Driver
         slots: slots_out.collect(),
         heap_allocations: threads.iter().map(|thread| thread.by_label.total().allocations).sum(),
         resident_bytes: resident_bytes().unwrap_or(0),
+        connections_refused,
     }
 }
 
@@ -52,10 +59,22 @@ fn task(task: &slot::TaskMetrics) -> rpc::TaskMetrics {
     metrics.records_in = counts.records_in;
     metrics.records_out = counts.records_out;
     metrics.bytes_in = counts.bytes_in;
+    metrics.bytes_out = task.output.counters.bytes;
+    metrics.buffers_in = task.input.counters.segments;
+    metrics.buffers_out = task.output.counters.segments;
     metrics.busy_ms = counts.busy_ns / 1_000_000;
+    metrics.idle_ms = counts.idle_ns / 1_000_000;
+    metrics.backpressured_ms = counts.backpressured_ns / 1_000_000;
+    metrics.in_pool_usage = share(task.input);
+    metrics.out_pool_usage = share(task.output);
     metrics.malformed =
         task.counters.iter().filter(|(_, name, _)| name == MALFORMED).map(|(.., value)| value).sum();
     metrics
+}
+
+/// The used share of a quota, 0 to 1; 0 where there is none.
+fn share(port: PortUsage) -> f32 {
+    if port.quota == 0 { 0.0 } else { port.used as f32 / port.quota as f32 }
 }
 
 /// Resident memory of this process, from the kernel.

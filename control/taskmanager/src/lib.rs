@@ -20,6 +20,7 @@ mod metered;
 pub mod plan;
 mod slots;
 mod start;
+mod strangers;
 
 pub use control::Ended;
 pub use slots::SlotError;

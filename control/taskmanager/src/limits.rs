@@ -71,6 +71,9 @@ pub const READER_THREADS: usize = 4;
 /// Largest state object that is read back in one piece.
 pub const STATE_OBJECT_BYTES_MAX: u64 = 16 << 30;
 
+/// Least time between two lines in the log about strangers at the data port: a port scan must not fill the disk.
+pub const STRANGER_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
 const _: () = assert!(FILE_BUFFER_BYTES >= FILE_BUFFER_MIN);
 const _: () = assert!(FILE_BUFFERS_PER_SLOT > 2);
 const _: () = assert!(FILES_OPEN_MAX > 4 * FILE_BUFFERS_PER_SLOT);

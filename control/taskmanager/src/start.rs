@@ -23,6 +23,7 @@ use crate::control::{self, ControlSpec, Ended};
 use crate::files::{FilesDriver, FilesThread, Roots};
 use crate::limits::{CONNECTIONS_MIN, READER_THREADS, SEGMENTS_PER_SLOT_DEFAULT, SLOT_EVENTS_MAX, SLOTS_MAX};
 use crate::slots::{FromSlot, SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
+use crate::strangers::Strangers;
 
 /// Everything a TaskManager is given.
 #[derive(Debug, Clone)]
@@ -135,7 +136,9 @@ impl TaskManager {
         if !(1..=SLOTS_MAX).contains(&config.slots) {
             return Err(StartError::Slots { found: config.slots });
         }
-        let endpoint = Endpoint::bind(config.data, SocketOptions::default()).map_err(StartError::Endpoint)?;
+        let strangers = Strangers::new();
+        let endpoint = Endpoint::bind_watched(config.data, SocketOptions::default(), strangers.watcher())
+            .map_err(StartError::Endpoint)?;
         let data_address = endpoint.address();
         let pool = ReaderPool::new(READER_THREADS).map_err(thread_error("reader pool"))?;
         let Slots { arena, slots, ports, from_slots } = start_slots(&config, &endpoint, &pool)?;
@@ -170,6 +173,7 @@ impl TaskManager {
             ports,
             from_slots,
             endpoint,
+            strangers,
             roots,
             stop: stopped,
         };

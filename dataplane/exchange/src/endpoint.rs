@@ -23,6 +23,7 @@ use crate::error::LinkError;
 use crate::limits::{ACCEPTING_MAX, DIALING_MAX, HANDSHAKE_WAIT, HELLO_WAIT};
 use crate::local::Bell;
 use crate::plan::SlotId;
+use crate::turned_away::{Cause, TurnedAway, Watcher};
 
 /// A socket that a handshake can be answered on. The answer is a few bytes on a fresh connection and never blocks.
 pub trait Greet {
@@ -31,6 +32,9 @@ pub trait Greet {
     /// # Errors
     /// The connection is gone.
     fn answer(&mut self, reply: &HelloReply) -> std::io::Result<()>;
+
+    /// Where it comes from, for people.
+    fn from(&self) -> Option<SocketAddr>;
 }
 
 impl Greet for TcpStream {
@@ -38,6 +42,10 @@ impl Greet for TcpStream {
         let mut bytes = [0; HELLO_REPLY_LEN];
         reply.write(&mut bytes);
         self.write_all(&bytes)
+    }
+
+    fn from(&self) -> Option<SocketAddr> {
+        self.peer_addr().ok()
     }
 }
 
@@ -81,6 +89,11 @@ pub struct DialRequest {
 pub trait Connector: Send {
     /// Starts to dial; the answer comes to the slot's mailbox as [`Incoming::Dialed`].
     fn dial(&self, request: DialRequest);
+
+    /// The slot refused a consumer's hello; whoever watches the endpoint hears of it.
+    fn refused(&self, from: Option<SocketAddr>, hello: &Hello, refusal: Refusal) {
+        let _ = (from, hello, refusal);
+    }
 }
 
 /// The way into a slot for connections.
@@ -135,6 +148,7 @@ impl std::error::Error for EndpointError {}
 struct Shared {
     slots: Mutex<HashMap<SlotId, Mailbox<TcpStream>>>,
     options: SocketOptions,
+    watcher: Watcher,
     accepting: AtomicUsize,
     stop: AtomicBool,
     dials: Mutex<Dials>,
@@ -161,12 +175,25 @@ impl Endpoint {
     /// # Errors
     /// [`EndpointError`] with the address, e.g. if the port is in use.
     pub fn bind(address: SocketAddr, options: SocketOptions) -> Result<Self, EndpointError> {
+        Self::bind_watched(address, options, Arc::new(|_| ()))
+    }
+
+    /// As [`bind`](Self::bind); `watcher` sees every connection that is turned away.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_watched(
+        address: SocketAddr,
+        options: SocketOptions,
+        watcher: Watcher,
+    ) -> Result<Self, EndpointError> {
         let error = |cause: &dyn std::fmt::Display| EndpointError { address, cause: cause.to_string() };
         let listener = socket::listen(address).map_err(|cause| error(&cause))?;
         let bound = listener.local_addr().map_err(|cause| error(&cause))?;
         let shared = Arc::new(Shared {
             slots: Mutex::new(HashMap::new()),
             options,
+            watcher,
             accepting: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             dials: Mutex::new(Dials::default()),
@@ -229,8 +256,8 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.stop.load(Ordering::Acquire) {
             return;
         }
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok((stream, from)) => (stream, from),
             Err(_) => {
                 // Out of descriptors or an aborted connection: give others time to free some, do not spin.
                 std::thread::park_timeout(Duration::from_millis(100));
@@ -239,47 +266,48 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
         };
         if shared.accepting.fetch_add(1, Ordering::AcqRel) >= ACCEPTING_MAX {
             shared.accepting.fetch_sub(1, Ordering::AcqRel);
+            (shared.watcher)(&TurnedAway { from: Some(from), why: Cause::Crowded });
             continue;
         }
         let for_thread = shared.clone();
         let spawned = std::thread::Builder::new().name("data-hello".into()).spawn(move || {
-            greet(stream, &for_thread);
+            if let Err(why) = greet(stream, &for_thread) {
+                (for_thread.watcher)(&TurnedAway { from: Some(from), why });
+            }
             for_thread.accepting.fetch_sub(1, Ordering::AcqRel);
         });
-        if spawned.is_err() {
+        if let Err(error) = spawned {
             shared.accepting.fetch_sub(1, Ordering::AcqRel);
+            (shared.watcher)(&TurnedAway { from: Some(from), why: Cause::Local(error.to_string()) });
         }
     }
 }
 
 /// Reads the hello of an accepted connection and hands it to the slot it names.
-fn greet(mut stream: TcpStream, shared: &Shared) {
+fn greet(mut stream: TcpStream, shared: &Shared) -> Result<(), Cause> {
     let mut bytes = [0; HELLO_LEN];
-    if read_within(&mut stream, &mut bytes, HELLO_WAIT).is_err() {
-        return;
-    }
+    read_within(&mut stream, &mut bytes, HELLO_WAIT).map_err(Cause::Silent)?;
     let echo = Hello::echo_of(&bytes);
-    let refuse = |mut stream: TcpStream, refusal| {
+    let refuse = |mut stream: TcpStream, refusal, hello| {
         // If the stranger is gone there is nobody to tell.
         let _ = stream.answer(&HelloReply { echo, refusal: Some(refusal) });
+        Err(Cause::Refused(refusal, hello))
     };
     let hello = match Hello::parse(&bytes) {
         Ok(hello) => hello,
-        Err(refusal) => return refuse(stream, refusal),
+        Err(refusal) => return refuse(stream, refusal, None),
     };
-    if socket::configure(&stream, &shared.options).is_err() || stream.set_read_timeout(None).is_err() {
-        return;
-    }
+    socket::configure(&stream, &shared.options).map_err(|error| Cause::Local(error.to_string()))?;
+    stream.set_read_timeout(None).map_err(|error| Cause::Local(error.to_string()))?;
     let slot = SlotId { taskmanager: hello.to.tm, slot: hello.to.slot };
     let mailbox = lock(&shared.slots).get(&slot).cloned();
     let Some(mailbox) = mailbox else {
         let refusal = Refusal { code: RefusalCode::Slot, expected: 0, found: u64::from(hello.to.slot) };
-        return refuse(stream, refusal);
+        return refuse(stream, refusal, Some(hello));
     };
-    if let Err(Incoming::Accepted { socket, .. }) =
-        mailbox.hand_over(Incoming::Accepted { socket: stream, hello, echo })
-    {
-        refuse(socket, Refusal::busy(0, 0));
+    match mailbox.hand_over(Incoming::Accepted { socket: stream, hello, echo }) {
+        Err(Incoming::Accepted { socket, .. }) => refuse(socket, Refusal::busy(0, 0), Some(hello)),
+        _ => Ok(()),
     }
 }
 
@@ -316,6 +344,10 @@ impl Connector for Dialer {
                 std::thread::Builder::new().name("data-dial".into()).spawn(move || dial_loop(&shared));
             dials.workers += usize::from(worker.is_ok());
         }
+    }
+
+    fn refused(&self, from: Option<SocketAddr>, hello: &Hello, refusal: Refusal) {
+        (self.shared.watcher)(&TurnedAway { from, why: Cause::Refused(refusal, Some(*hello)) });
     }
 }
 

@@ -536,7 +536,7 @@ where
             let early = self.early.remove(0);
             let refusal =
                 Refusal { code: RefusalCode::Attempt, expected: 0, found: u64::from(early.hello.attempt) };
-            refuse(early.socket, early.echo, refusal);
+            self.refuse(early.socket, early.echo, &early.hello, refusal);
         }
         any
     }
@@ -551,7 +551,8 @@ where
                 } else if self.early.len() < EARLY_MAX {
                     self.early.push(Early { socket, hello, echo, since_ns: self.ports.now_ns });
                 } else {
-                    refuse(socket, echo, Refusal::busy(EARLY_MAX as u64, EARLY_MAX as u64));
+                    let refusal = Refusal::busy(EARLY_MAX as u64, EARLY_MAX as u64);
+                    self.refuse(socket, echo, &hello, refusal);
                 }
             }
             Incoming::Dialed { link, hello, result } => {
@@ -579,18 +580,27 @@ where
         });
         let Some(link) = link else {
             let found = u64::from(hello.from.slot);
-            return refuse(socket, echo, Refusal { code: RefusalCode::Slot, expected: 0, found });
+            let refusal = Refusal { code: RefusalCode::Slot, expected: 0, found };
+            return self.refuse(socket, echo, &hello, refusal);
         };
         if let Err(refusal) = hello.check(&link.hello) {
-            return refuse(socket, echo, refusal);
+            return self.refuse(socket, echo, &hello, refusal);
         }
         if link.state != LinkState::Connecting {
-            return refuse(socket, echo, Refusal::busy(1, 2));
+            return self.refuse(socket, echo, &hello, Refusal::busy(1, 2));
         }
         let index = link.index;
         // If the answer can't be written the connection is gone already, and the first receive says so.
         let _ = socket.answer(&HelloReply { echo, refusal: None });
         self.attach(index, socket);
+    }
+
+    /// Refuses by name; the connection ends with it.
+    fn refuse(&self, mut socket: R::Socket, echo: u32, hello: &Hello, refusal: Refusal) {
+        let from = socket.from();
+        // The peer may be gone already; then there is nobody to tell.
+        let _ = socket.answer(&HelloReply { echo, refusal: Some(refusal) });
+        self.connector.refused(from, hello, refusal);
     }
 
     fn attach(&mut self, index: u32, socket: R::Socket) {
@@ -739,10 +749,4 @@ fn vacancy<T>(slab: &mut Vec<Option<T>>) -> u32 {
 
 fn local_key(plan: &AttemptPlan, channel: &ChannelPlan) -> LocalKey {
     LocalKey { job: plan.job, epoch: plan.epoch, attempt: plan.attempt, channel: channel.channel }
-}
-
-/// Refuses by name; the connection ends with it.
-fn refuse<S: Greet>(mut socket: S, echo: u32, refusal: Refusal) {
-    // The peer may be gone already; then there is nobody to tell.
-    let _ = socket.answer(&HelloReply { echo, refusal: Some(refusal) });
 }

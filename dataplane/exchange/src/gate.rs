@@ -17,7 +17,7 @@ use tidegate_wire::{Body, Entry};
 use crate::event::Event;
 use crate::local::{LocalConsumer, LocalItem};
 use crate::ports::{InRef, LinkQueues};
-use crate::report::{ChannelCounters, GateReport};
+use crate::report::{ChannelCounters, GateReport, PortUsage};
 
 pub(crate) enum InRoute {
     /// Channel number `channel` of the job, on link `link`.
@@ -72,6 +72,8 @@ pub enum GateItem {
     Aligned {
         /// The checkpoint.
         checkpoint: u64,
+        /// Nanoseconds from the first channel's barrier to the last one's.
+        alignment_ns: u64,
     },
     /// The checkpoint is void here: forward an abort marker.
     Aborted {
@@ -123,6 +125,8 @@ pub(crate) struct Gate {
     pub generation: u32,
     pub channels: Vec<InChannel>,
     alignment: Alignment,
+    /// The newest checkpoint whose alignment began, and when.
+    aligning: (u64, u64),
     policy: GrantPolicy,
     quota: u32,
     ready: VecDeque<u32>,
@@ -173,6 +177,7 @@ impl Gate {
             generation,
             channels,
             alignment: Alignment::new(count as u32),
+            aligning: (0, 0),
             policy: GrantPolicy::new(quota, remote),
             quota,
             ready: VecDeque::with_capacity(count),
@@ -382,7 +387,7 @@ impl Gate {
 
     // ---- for the task ----
 
-    fn pop(&mut self, channel: u32, arena: &Arena) -> Option<GateItem> {
+    fn pop(&mut self, channel: u32, arena: &Arena, now_ns: u64) -> Option<GateItem> {
         let entry = &mut self.channels[channel as usize];
         let arrived = match &mut entry.route {
             InRoute::Remote { .. } => entry.queue.pop_front()?,
@@ -408,19 +413,22 @@ impl Gate {
                     birth_ns,
                 }))
             }
-            Arrived::Event(event) => self.event(channel, event),
+            Arrived::Event(event) => self.event(channel, event, now_ns),
         }
     }
 
-    fn event(&mut self, channel: u32, event: Event) -> Option<GateItem> {
+    fn event(&mut self, channel: u32, event: Event, now_ns: u64) -> Option<GateItem> {
         match event {
             Event::Barrier { checkpoint } => {
                 let outcome = self.alignment.barrier(channel, checkpoint);
-                self.outcome(channel, outcome, checkpoint)
+                if self.aligning.0 < checkpoint {
+                    self.aligning = (checkpoint, now_ns);
+                }
+                self.outcome(channel, outcome, checkpoint, now_ns)
             }
             Event::AbortMarker { checkpoint } => {
                 let outcome = self.alignment.abort_marker(checkpoint);
-                self.outcome(channel, outcome, checkpoint)
+                self.outcome(channel, outcome, checkpoint, now_ns)
             }
             Event::EndOfData => {
                 self.end_data(channel);
@@ -438,7 +446,7 @@ impl Gate {
                     InRoute::Local(_) => entry.phase = Phase::Closed,
                 }
                 let outcome = self.alignment.ended(channel);
-                self.outcome(channel, outcome, 0)
+                self.outcome(channel, outcome, 0, now_ns)
             }
         }
     }
@@ -450,10 +458,10 @@ impl Gate {
         }
     }
 
-    fn outcome(&mut self, channel: u32, outcome: Outcome, checkpoint: u64) -> Option<GateItem> {
+    fn outcome(&mut self, channel: u32, outcome: Outcome, checkpoint: u64, now_ns: u64) -> Option<GateItem> {
         match outcome {
             Outcome::Wait => None,
-            Outcome::Aligned { checkpoint } => Some(GateItem::Aligned { checkpoint }),
+            Outcome::Aligned { checkpoint } => Some(self.aligned(checkpoint, now_ns)),
             Outcome::Late => {
                 self.resume_channel(channel as usize, checkpoint);
                 None
@@ -461,11 +469,15 @@ impl Gate {
             Outcome::Aborted { checkpoint } => {
                 self.resume_channels(checkpoint);
                 if let Some(Outcome::Aligned { checkpoint }) = self.alignment.follow_up() {
-                    self.next = Some(GateItem::Aligned { checkpoint });
+                    self.next = Some(self.aligned(checkpoint, now_ns));
                 }
                 Some(GateItem::Aborted { checkpoint })
             }
         }
+    }
+
+    fn aligned(&self, checkpoint: u64, now_ns: u64) -> GateItem {
+        GateItem::Aligned { checkpoint, alignment_ns: now_ns.saturating_sub(self.aligning.1) }
     }
 
     fn resume_channels(&mut self, checkpoint: u64) {
@@ -521,6 +533,10 @@ impl Gate {
                 }
             }
         }
+    }
+
+    pub fn usage(&self) -> PortUsage {
+        PortUsage { quota: self.quota, used: self.policy.used(), counters: self.counters }
     }
 
     pub fn report(&self) -> GateReport {
@@ -583,7 +599,7 @@ impl Input<'_> {
             if !self.gate.alignment.open(channel) {
                 continue;
             }
-            let item = self.gate.pop(channel, self.arena);
+            let item = self.gate.pop(channel, self.arena, self.now_ns);
             let entry = &self.gate.channels[channel as usize];
             let more = match &entry.route {
                 InRoute::Remote { .. } => !entry.queue.is_empty(),

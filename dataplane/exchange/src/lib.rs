@@ -26,6 +26,7 @@ mod partition;
 mod plan;
 mod ports;
 mod report;
+mod turned_away;
 
 pub use endpoint::{Endpoint, EndpointError, Incoming};
 pub use error::{EmitError, LinkError, LinkFault, PrepareError};
@@ -39,4 +40,5 @@ pub use plan::{
     TaskPorts, segments_min,
 };
 pub use ports::Ports;
-pub use report::{ChannelCounters, Counters, GateReport, PartitionReport};
+pub use report::{ChannelCounters, Counters, GateReport, PartitionReport, PortUsage};
+pub use turned_away::{Cause as TurnedAwayBecause, TurnedAway, Watcher};

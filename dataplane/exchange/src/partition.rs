@@ -18,7 +18,7 @@ use crate::error::EmitError;
 use crate::event::Event;
 use crate::local::{LocalItem, LocalProducer, Parcel};
 use crate::ports::{LinkQueues, OutRef};
-use crate::report::{ChannelCounters, PartitionReport};
+use crate::report::{ChannelCounters, PartitionReport, PortUsage};
 
 pub(crate) enum OutRoute {
     /// Channel number `channel` of the job, on link `link`.
@@ -388,6 +388,10 @@ impl Partition {
         for segment in [self.spare.take(), self.shared.take()].into_iter().flatten() {
             shard.release(segment);
         }
+    }
+
+    pub fn usage(&self) -> PortUsage {
+        PortUsage { quota: self.quota, used: self.used, counters: self.counters }
     }
 
     pub fn report(&self) -> PartitionReport {

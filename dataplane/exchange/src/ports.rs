@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::gate::{Gate, Input};
 use crate::partition::{Output, Partition};
 use crate::plan::{GateId, PartitionId};
-use crate::report::{Counters, GateReport, PartitionReport};
+use crate::report::{Counters, GateReport, PartitionReport, PortUsage};
 
 /// A channel of a partition of this slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,16 @@ impl Ports {
     /// What the exchange counted.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// A partition's use of its quota; `None` once its attempt is gone.
+    pub fn partition_usage(&self, id: PartitionId) -> Option<PortUsage> {
+        self.partitions.get(id.0 as usize)?.as_ref().map(Partition::usage)
+    }
+
+    /// A gate's use of its quota; `None` once its attempt is gone.
+    pub fn gate_usage(&self, id: GateId) -> Option<PortUsage> {
+        self.gates.get(id.0 as usize)?.as_ref().map(Gate::usage)
     }
 
     /// A partition's state, for people.

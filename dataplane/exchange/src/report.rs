@@ -28,6 +28,17 @@ pub struct ChannelCounters {
     pub segments: u64,
 }
 
+/// How much of its quota a port uses, and what went through it; made without allocating, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PortUsage {
+    /// Segments it may hold or promise.
+    pub quota: u32,
+    /// Segments it holds or promised.
+    pub used: u32,
+    /// What went through.
+    pub counters: ChannelCounters,
+}
+
 /// A partition, for the wait-for print and for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionReport {

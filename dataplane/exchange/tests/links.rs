@@ -67,7 +67,7 @@ fn receive_numbers(slot: &mut Slot, id: tidegate_exchange::GateId, channels: usi
                     }
                     input.release(buffer);
                 }
-                GateItem::Aligned { checkpoint } => {
+                GateItem::Aligned { checkpoint, .. } => {
                     seen.aligned.push(checkpoint);
                     seen.at_barrier.push(total);
                     input.resume(checkpoint);

@@ -63,7 +63,7 @@ fn consume(slot: &mut Slot, ids: &TaskIds, seen: &mut Vec<u64>, ended: &mut bool
                 }
                 input.release(buffer);
             }
-            GateItem::Aligned { checkpoint } => {
+            GateItem::Aligned { checkpoint, .. } => {
                 *aligned += 1;
                 input.resume(checkpoint);
             }

@@ -48,6 +48,10 @@ pub struct Counts {
     pub records_out: u64,
     /// Time spent in steps, in nanoseconds.
     pub busy_ns: u64,
+    /// Time without room in an output, in nanoseconds.
+    pub backpressured_ns: u64,
+    /// Time of waiting for anything else, in nanoseconds. What is missing to the whole is the wait for its turn.
+    pub idle_ns: u64,
     /// Steps.
     pub steps: u64,
 }

@@ -72,6 +72,7 @@ struct Snapshot {
     checkpoint: u64,
     parts: Vec<OperatorSnapshot>,
     finished: bool,
+    alignment_ns: u64,
 }
 
 /// Who a task is and what it is made of.
@@ -127,12 +128,17 @@ pub struct Task {
     passed: u64,
     /// The newest checkpoint that is known to be void.
     void: u64,
+    /// How long the gate took for the alignment that is being answered.
+    alignment_ns: u64,
     /// It was finished already when it was restored: nothing is left to say.
     was_finished: bool,
     input_ended: bool,
     last_complete: bool,
     open: bool,
     counts: Counts,
+    /// When the last step ended, and what has been waited for since; `None` if it only waits for its turn.
+    stepped_ns: u64,
+    waiting: Option<Wait>,
 }
 
 impl Task {
@@ -148,11 +154,14 @@ impl Task {
             trigger: None,
             passed: 0,
             void: 0,
+            alignment_ns: 0,
             was_finished: false,
             input_ended: false,
             last_complete: false,
             open: false,
             counts: Counts::default(),
+            stepped_ns: 0,
+            waiting: None,
         }
     }
 
@@ -375,7 +384,10 @@ impl Task {
     fn gate_item(&mut self, item: GateItem) -> Result<(), TaskError> {
         self.poked = true;
         match item {
-            GateItem::Aligned { checkpoint } => self.begin(checkpoint, true),
+            GateItem::Aligned { checkpoint, alignment_ns } => {
+                self.alignment_ns = alignment_ns;
+                self.begin(checkpoint, true);
+            }
             GateItem::Aborted { checkpoint } => {
                 self.sending = Some(Sending::AbortMarker { checkpoint, aligned: false });
             }
@@ -464,9 +476,23 @@ impl Task {
         events.push(SlotEvent::TaskState { attempt: self.seed.attempt, task: self.seed.id, state });
     }
 
-    /// Adds time spent in steps.
-    pub fn busy(&mut self, ns: u64) {
-        self.counts.busy_ns += ns;
+    /// Counts a step from `from_ns` to `to_ns`, and what was waited for since the step before.
+    pub fn stepped(&mut self, from_ns: u64, to_ns: u64) {
+        self.counts = self.counts(from_ns);
+        self.counts.busy_ns += to_ns.saturating_sub(from_ns);
+        self.stepped_ns = to_ns;
+        self.waiting = (!self.poked && !self.ended()).then_some(self.wait);
+    }
+
+    /// What it counted until `now_ns`, the wait under way included.
+    fn counts(&self, now_ns: u64) -> Counts {
+        let (mut counts, waited) = (self.counts, now_ns.saturating_sub(self.stepped_ns));
+        match self.waiting {
+            Some(wait) if wait.output => counts.backpressured_ns += waited,
+            Some(_) => counts.idle_ns += waited,
+            None => {}
+        }
+        counts
     }
 
     /// Whether something outside of the exchange can make it runnable.

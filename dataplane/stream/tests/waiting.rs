@@ -57,6 +57,24 @@ fn a_stuck_sink_parks_everything_and_is_named() {
     waiting("n [0/0]", "output");
     waiting("middle [1/1]", "output");
     waiting("stuck [2/0]", "files or its waker");
+
+    // The time goes to whoever is to blame, and nowhere else.
+    let before: Vec<_> = (0..2).flat_map(|slot| harness.metrics(slot).tasks).collect();
+    harness.step(1_000);
+    let after: Vec<_> = (0..2).flat_map(|slot| harness.metrics(slot).tasks).collect();
+    let sources = (before[0].counts, after[0].counts);
+    let waited_ns = sources.1.backpressured_ns - sources.0.backpressured_ns;
+    assert!(waited_ns > 0);
+    for (before, after) in before.iter().zip(&after) {
+        let (idle, pressed) = if after.name == "stuck" { (waited_ns, 0) } else { (0, waited_ns) };
+        assert_eq!(after.counts.idle_ns - before.counts.idle_ns, idle, "{}", after.name);
+        assert_eq!(after.counts.backpressured_ns - before.counts.backpressured_ns, pressed, "{}", after.name);
+        assert_eq!(after.counts.busy_ns, before.counts.busy_ns, "{}", after.name);
+    }
+    let source = &after[0];
+    assert_eq!((source.name.as_str(), source.output.used), ("n", source.output.quota));
+    assert!(source.output.counters.bytes >= 8 * source.counts.records_out - 4096, "{source:?}");
+    assert_eq!(after[1].input.counters.segments, 32, "{:?}", after[1]);
     harness.cancel().unwrap();
 }
 

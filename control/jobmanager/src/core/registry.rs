@@ -38,6 +38,7 @@ pub(crate) struct TaskManager {
     pub(crate) metrics: Vec<SlotMetrics>,
     pub(crate) heap_allocations: u64,
     pub(crate) resident_bytes: u64,
+    pub(crate) connections_refused: u64,
 }
 
 impl TaskManager {
@@ -130,16 +131,18 @@ impl Registry {
             metrics: Vec::new(),
             heap_allocations: 0,
             resident_bytes: 0,
+            connections_refused: 0,
             register,
         };
         self.taskmanagers.insert(taskmanager.register.taskmanager, taskmanager);
     }
 
-    /// Forgets a connection and, if it had registered, its TaskManager.
-    pub(super) fn forget(&mut self, conn: u64) -> Option<u64> {
+    /// Forgets a connection and, if it had registered, its TaskManager; gives that one, and whether it had said that
+    /// it leaves.
+    pub(super) fn forget(&mut self, conn: u64) -> Option<(u64, bool)> {
         let taskmanager = self.connections.remove(&conn)?.taskmanager?;
-        self.taskmanagers.remove(&taskmanager);
-        Some(taskmanager)
+        let leaving = self.taskmanagers.remove(&taskmanager).is_some_and(|found| found.leaving);
+        Some((taskmanager, leaving))
     }
 
     pub(super) fn heard(&mut self, taskmanager: u64, now_ms: u64) {
@@ -160,6 +163,7 @@ impl Registry {
             found.metrics.truncate(found.slots.len());
             found.heap_allocations = heartbeat.heap_allocations;
             found.resident_bytes = heartbeat.resident_bytes;
+            found.connections_refused = heartbeat.connections_refused;
         }
     }
 

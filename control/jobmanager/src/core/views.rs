@@ -148,6 +148,7 @@ impl Core {
                 "nettyShuffleMemoryUsed": total.saturating_sub(free) * size,
                 "heapAllocations": found.heap_allocations,
                 "residentBytes": found.resident_bytes,
+                "dataConnectionsRefused": found.connections_refused,
             }),
         );
         fields.insert("slots".into(), Value::Array(slots));

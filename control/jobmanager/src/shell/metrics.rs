@@ -66,6 +66,11 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
         "Heap allocations of a TaskManager since its start",
         all().map(|found| (of(found.register.taskmanager), found.heap_allocations)),
     );
+    metric.family(
+        "data_connections_refused",
+        "Connections at a TaskManager's data port that were turned away",
+        all().map(|found| (of(found.register.taskmanager), found.connections_refused)),
+    );
     type Field = fn(&tidegate_rpc::SlotMetrics) -> u64;
     let fields: [(&str, &str, Field); 7] = [
         ("segments", "Segments of a slot", |m| u64::from(m.segments)),
@@ -118,23 +123,32 @@ fn jobs(core: &Core, metric: &mut Metric<'_>) {
     for (name, help, count) in counts {
         metric.family(name, help, all().map(|job| (of(job), count(job.coordinator.stats()))));
     }
+    tasks(core, metric);
+}
+
+fn tasks(core: &Core, metric: &mut Metric<'_>) {
     type Field = fn(&tidegate_rpc::TaskMetrics) -> u64;
-    let fields: [(&str, &str, Field); 7] = [
-        ("task_records_in", "Records read by a task", |m| m.records_in),
-        ("task_records_out", "Records written by a task", |m| m.records_out),
-        ("task_bytes_in", "Payload bytes read by a task", |m| m.bytes_in),
-        ("task_bytes_out", "Payload bytes written by a task", |m| m.bytes_out),
-        ("task_busy_ms", "Time a task has worked", |m| m.busy_ms),
-        ("task_idle_ms", "Time a task was without input", |m| m.idle_ms),
-        ("task_backpressured_ms", "Time a task was without room", |m| m.backpressured_ms),
+    let fields: [(&str, &str, Field); 10] = [
+        ("task_records_in", "Records that a task took in", |m| m.records_in),
+        ("task_records_out", "Records that left a task", |m| m.records_out),
+        ("task_bytes_in", "Payload bytes that a task took in", |m| m.bytes_in),
+        ("task_bytes_out", "Payload bytes that a task wrote", |m| m.bytes_out),
+        ("task_buffers_in", "Segments that a task took in", |m| m.buffers_in),
+        ("task_buffers_out", "Segments that a task wrote", |m| m.buffers_out),
+        ("task_busy_ms", "Time a task spent working", |m| m.busy_ms),
+        ("task_idle_ms", "Time a task had nothing to do", |m| m.idle_ms),
+        ("task_backpressured_ms", "Time a task had no room in an output", |m| m.backpressured_ms),
+        ("task_malformed", "Malformed input that a task counted and skipped", |m| m.malformed),
     ];
     for (name, help, field) in fields {
-        let values = all().flat_map(|job| {
+        let values = core.by_age().flat_map(|job| {
             job.tasks.iter().filter_map(move |task| {
                 let metrics = task.metrics.as_ref()?;
-                let mut labels = vec![label("job", job.id)];
-                labels.push(label("vertex", task.id.vertex));
-                labels.push(label("subtask", task.id.subtask));
+                let labels = vec![
+                    label("job", job.id),
+                    label("vertex", task.id.vertex),
+                    label("subtask", task.id.subtask),
+                ];
                 Some((labels, field(metrics)))
             })
         });

@@ -16,7 +16,6 @@ use tidegate_taskmanager::{RunningTaskManager, TaskManager, TaskManagerConfig};
 use super::args::{NetworkArgs, RunArgs};
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::format::seconds;
 use super::progress::Progress;
 use super::roles::{self, Planned};
 use super::signals::Signals;
@@ -33,12 +32,7 @@ pub(super) fn run(jobs: &Jobs, args: &RunArgs) -> Result<(), Failure> {
     if args.json {
         println!("{}", report(&request.id, &outcome));
     } else {
-        eprintln!(
-            "{} after {}, {} checkpoints",
-            outcome.state,
-            seconds(outcome.duration()),
-            outcome.checkpoints
-        );
+        eprintln!("{}", outcome.summary());
     }
     outcome.into_result().map(drop)
 }

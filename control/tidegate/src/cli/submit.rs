@@ -169,6 +169,20 @@ impl Outcome {
         millis.max(1) as f64 / 1000.0
     }
 
+    /// `FINISHED after 12.3 s, 4 checkpoints, 2 malformed lines skipped (see the TaskManagers' logs)`.
+    pub(crate) fn summary(&self) -> String {
+        let mut line =
+            format!("{} after {}, {} checkpoints", self.state, seconds(self.duration()), self.checkpoints);
+        match malformed(&self.details) {
+            0 => {}
+            count => line.push_str(&format!(
+                ", {} malformed lines skipped (file and line are in the log of the TaskManager)",
+                grouped(count)
+            )),
+        }
+        line
+    }
+
     /// Time from submission to end.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_millis(self.details["duration"].as_u64().unwrap_or(0))
@@ -261,6 +275,12 @@ fn records(details: &Value) -> u64 {
     read.max().unwrap_or(0)
 }
 
+/// Malformed input that was counted and skipped.
+fn malformed(details: &Value) -> u64 {
+    let vertices = details["vertices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    vertices.iter().filter_map(|vertex| vertex["metrics"]["malformed-records"].as_u64()).sum()
+}
+
 /// `submit`.
 pub(super) fn submit(jobs: &Jobs, args: &SubmitArgs) -> Result<(), Failure> {
     let client = Client::new(&args.client.jobmanager)?;
@@ -280,12 +300,7 @@ pub(super) fn submit(jobs: &Jobs, args: &SubmitArgs) -> Result<(), Failure> {
     if args.client.json {
         println!("{}", report(&request.id, &outcome));
     } else {
-        eprintln!(
-            "{} after {}, {} checkpoints",
-            outcome.state,
-            seconds(outcome.duration()),
-            outcome.checkpoints
-        );
+        eprintln!("{}", outcome.summary());
     }
     outcome.into_result().map(drop)
 }
@@ -306,6 +321,7 @@ pub(super) fn report(id: &str, outcome: &Outcome) -> Value {
         "duration": outcome.duration().as_millis() as u64,
         "checkpoints": outcome.checkpoints,
         "records": records(&outcome.details),
+        "malformed": malformed(&outcome.details),
         "exception": outcome.exception,
     })
 }

@@ -77,6 +77,8 @@ fn malformed_lines_are_counted_and_named_and_the_rest_comes_out() {
         job.metric_of(&cluster, "parse", "malformed-records").filter(|malformed| *malformed > 0)
     });
     assert_eq!(malformed, 3);
+    let said = job.said();
+    assert!(said.contains("3 malformed lines skipped"), "the summary says so: {said}");
     cluster.stop();
 }
 
@@ -208,7 +210,36 @@ fn strangers_that_speak_garbage_disturb_nobody() {
     for target in &data {
         let answer = speak(*target, &garbage(&mut random, HELLO_LEN));
         assert_eq!(answer.len(), HELLO_REPLY_LEN, "whoever says hello wrongly is told why: {answer:?}");
+        let answer = speak(*target, &hello_of_version(2));
+        assert_eq!(answer[..4], *b"TGRE", "{answer:?}");
+        let number = |at: usize, bytes: usize| {
+            answer[at..at + bytes].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        };
+        assert_eq!(
+            (number(6, 2), number(8, 8), number(16, 8)),
+            (1, 1, 2),
+            "code, expected, found (W-8, W-9)"
+        );
     }
+    for taskmanager in &cluster.taskmanagers {
+        let said = || {
+            let said = taskmanager.errors();
+            (said.contains("a connection from 127.0.0.1") && said.contains("others since")).then_some(())
+        };
+        wait_for("strangers to be named in the log", SOON, said);
+    }
+    let refused_in_all = || {
+        let list = cluster.get("/taskmanagers")?["taskmanagers"].as_array()?.clone();
+        let refused = |one: &serde_json::Value| {
+            let id = one["id"].as_str()?.to_owned();
+            cluster.get(&format!("/taskmanagers/{id}"))?["metrics"]["dataConnectionsRefused"].as_u64()
+        };
+        list.iter().map(refused).collect::<Option<Vec<u64>>>()
+    };
+    wait_for("strangers to be counted", SOON, || {
+        // Seven texts of random bytes, four that mean something elsewhere, and two hellos.
+        refused_in_all()?.iter().all(|count| *count >= 13).then_some(())
+    });
     job.finish(&cluster, WHOLE_JOB);
     check(&output, oracle::flights_clean(&content));
     assert_eq!(job.attempts(&cluster), Some(1), "nothing had to be restarted");
@@ -301,6 +332,16 @@ fn data_addresses(cluster: &Cluster) -> Vec<SocketAddr> {
     let list = list["taskmanagers"].as_array().expect("a list").clone();
     let address = |one: &serde_json::Value| format!("127.0.0.1:{}", one["dataPort"]).parse().ok();
     list.iter().filter_map(address).collect()
+}
+
+/// A hello that is right in everything that all versions share (W-6).
+fn hello_of_version(version: u16) -> [u8; HELLO_LEN] {
+    let mut hello = [0; HELLO_LEN];
+    hello[..4].copy_from_slice(b"TGHI");
+    hello[4..6].copy_from_slice(&version.to_le_bytes());
+    let checksum = tidegate_wire::payload_crc(&hello[..HELLO_LEN - 4]);
+    hello[HELLO_LEN - 4..].copy_from_slice(&checksum.to_le_bytes());
+    hello
 }
 
 fn garbage(random: &mut Random, length: usize) -> Vec<u8> {

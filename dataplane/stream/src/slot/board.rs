@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
+use tidegate_exchange::Ports;
+
 use crate::slot::message::{SlotMetrics, TaskMetrics};
 use crate::task::Task;
 
@@ -29,16 +31,20 @@ impl Board {
 }
 
 /// Writes the tasks' numbers over the ones of the last time.
-pub(crate) fn write_tasks<'a>(tasks: impl Iterator<Item = &'a Task>, lines: &mut Vec<TaskMetrics>) {
+pub(crate) fn write_tasks<'a>(
+    tasks: impl Iterator<Item = &'a Task>,
+    ports: &Ports,
+    lines: &mut Vec<TaskMetrics>,
+) {
     let mut count = 0;
     for task in tasks {
         match lines.get_mut(count) {
             Some(line) => {
-                if !task.refresh(line) {
-                    *line = task.metrics();
+                if !task.refresh(line, ports) {
+                    *line = task.metrics(ports);
                 }
             }
-            None => lines.push(task.metrics()),
+            None => lines.push(task.metrics(ports)),
         }
         count += 1;
     }

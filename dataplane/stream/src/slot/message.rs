@@ -3,7 +3,7 @@
 //! Plain data without a ring in sight. Always: everything names its job and attempt; a slot answers each `Prepare` with one
 //! `Prepared`, and each attempt it was told of with one `Closed` in the end.
 
-use tidegate_exchange::{AttemptPlan, Counters};
+use tidegate_exchange::{AttemptPlan, Counters, PortUsage};
 
 use crate::error::Fault;
 use crate::files::FileEvent;
@@ -256,6 +256,10 @@ pub struct TaskMetrics {
     pub name: String,
     /// Records, bytes and time.
     pub counts: Counts,
+    /// Its gate.
+    pub input: PortUsage,
+    /// All of its partitions together.
+    pub output: PortUsage,
     /// Users' counters: operator, counter, value.
     pub counters: Vec<(String, String, u64)>,
 }

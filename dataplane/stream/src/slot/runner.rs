@@ -466,7 +466,7 @@ where
             quantum_bytes: self.config.quantum_bytes,
             events: &mut self.outbox,
         });
-        task.busy(self.exchange.now_ns().saturating_sub(now_ns));
+        task.stepped(now_ns, self.exchange.now_ns());
         let failed = result.err().map(|error| (task.id(), error));
         self.exchange.turn();
         if let Some(failed) = failed {
@@ -496,7 +496,7 @@ where
         let (attempts, ports) = (&self.attempts, &mut self.exchange.ports);
         let (turns, waits) = (self.turns, self.waits);
         self.board.write(|metrics| {
-            write_tasks(attempts.iter().flat_map(|attempt| &attempt.tasks), &mut metrics.tasks);
+            write_tasks(attempts.iter().flat_map(|attempt| &attempt.tasks), ports, &mut metrics.tasks);
             (metrics.turns, metrics.waits) = (turns, waits);
             (metrics.segments_free, metrics.segments) = (ports.segments_free(), ports.segments());
             metrics.exchange = ports.counters();
@@ -505,7 +505,9 @@ where
 
     /// What the slot counted so far.
     pub fn metrics(&mut self) -> SlotMetrics {
-        let tasks = self.attempts.iter().flat_map(|attempt| &attempt.tasks).map(Task::metrics).collect();
+        let ports = &self.exchange.ports;
+        let tasks = self.attempts.iter().flat_map(|attempt| &attempt.tasks);
+        let tasks = tasks.map(|task| task.metrics(ports)).collect();
         SlotMetrics {
             tasks,
             turns: self.turns,

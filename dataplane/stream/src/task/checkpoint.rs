@@ -86,7 +86,8 @@ impl Task {
         self.seed.body.cut(&mut CutCx { checkpoint, target: &target, files: &mut *cx.files })?;
         self.resume(checkpoint, cx);
         let finished = self.phase == Phase::Lingering;
-        self.snapshot = Some(Snapshot { checkpoint, parts: Vec::new(), finished });
+        let alignment_ns = std::mem::take(&mut self.alignment_ns);
+        self.snapshot = Some(Snapshot { checkpoint, parts: Vec::new(), finished, alignment_ns });
         Ok(())
     }
 
@@ -122,7 +123,7 @@ impl Task {
             snapshot: TaskSnapshot {
                 operators: snapshot.parts,
                 finished: snapshot.finished,
-                alignment_ns: 0,
+                alignment_ns: snapshot.alignment_ns,
                 bytes,
             },
         });

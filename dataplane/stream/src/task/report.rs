@@ -2,7 +2,7 @@
 //!
 //! Reads the task's state and changes nothing.
 
-use tidegate_exchange::Ports;
+use tidegate_exchange::{PortUsage, Ports};
 
 use crate::slot::message::TaskMetrics;
 use crate::stage::Wait;
@@ -11,11 +11,12 @@ use crate::task::{Task, TaskSeed};
 impl Task {
     /// Writes what it counted over an older line about it, without allocating. False if the line is not about this task,
     /// or has other counters.
-    pub(crate) fn refresh(&self, line: &mut TaskMetrics) -> bool {
+    pub(crate) fn refresh(&self, line: &mut TaskMetrics, ports: &Ports) -> bool {
         if (line.attempt, line.task) != (self.seed.attempt, self.seed.id) {
             return false;
         }
-        line.counts = self.counts;
+        line.counts = self.counts(ports.now_ns());
+        (line.input, line.output) = self.usage(ports);
         let mut lines = line.counters.iter_mut();
         for (_, metrics) in &self.seed.metrics {
             let same = metrics.visit(|name, value| match lines.next() {
@@ -33,13 +34,27 @@ impl Task {
     }
 
     /// What it counted.
-    pub fn metrics(&self) -> TaskMetrics {
+    pub fn metrics(&self, ports: &Ports) -> TaskMetrics {
         let mut counters = Vec::new();
         for (operator, metrics) in &self.seed.metrics {
             counters.extend(metrics.read().into_iter().map(|(name, value)| (operator.clone(), name, value)));
         }
         let TaskSeed { attempt, id, ref name, .. } = self.seed;
-        TaskMetrics { attempt, task: id, name: name.clone(), counts: self.counts, counters }
+        let (input, output) = self.usage(ports);
+        let counts = self.counts(ports.now_ns());
+        TaskMetrics { attempt, task: id, name: name.clone(), counts, input, output, counters }
+    }
+
+    fn usage(&self, ports: &Ports) -> (PortUsage, PortUsage) {
+        let input = self.seed.gate.and_then(|gate| ports.gate_usage(gate)).unwrap_or_default();
+        let mut output = PortUsage::default();
+        for usage in self.seed.partitions.iter().filter_map(|&id| ports.partition_usage(id)) {
+            output.quota += usage.quota;
+            output.used += usage.used;
+            output.counters.bytes += usage.counters.bytes;
+            output.counters.segments += usage.counters.segments;
+        }
+        (input, output)
     }
 
     /// What it waits for, in words and with its ports: one line of the wait-for graph.

@@ -72,6 +72,11 @@ impl Job {
         cluster.get(&format!("/jobs/{}", self.id))?["attempt"].as_u64()
     }
 
+    /// What `submit --wait` has said.
+    pub fn said(&self) -> String {
+        self.waiting.errors()
+    }
+
     pub fn exceptions(&self, cluster: &Cluster) -> String {
         cluster.get(&format!("/jobs/{}/exceptions", self.id)).map_or(String::new(), |value| value.to_string())
     }
