@@ -20,7 +20,7 @@ use tidegate_ring::socket::{self, SocketOptions};
 use tidegate_wire::{HELLO_LEN, HELLO_REPLY_LEN, Hello, HelloReply, Refusal, RefusalCode};
 
 use crate::error::LinkError;
-use crate::limits::{ACCEPTING_MAX, DIALING_MAX, HANDSHAKE_WAIT, HELLO_WAIT};
+use crate::limits::{ACCEPTING_MAX, DIALING_MAX, HANDSHAKE_WAIT, HELLO_WAIT, UNREAD_MAX};
 use crate::local::Bell;
 use crate::plan::SlotId;
 use crate::turned_away::{Cause, TurnedAway, Watcher};
@@ -124,6 +124,15 @@ impl<S> Mailbox<S> {
                 Ok(())
             }
             Err(TrySendError::Full(incoming) | TrySendError::Disconnected(incoming)) => Err(incoming),
+        }
+    }
+
+    /// Hands over what the slot asked for, and waits while it has too many others waiting: an answer that was lost would
+    /// never be asked for again. A slot that is gone needs none.
+    fn deliver(&self, incoming: Incoming<S>) {
+        (self.bell)();
+        if self.sender.send(incoming).is_ok() {
+            (self.bell)();
         }
     }
 }
@@ -290,7 +299,9 @@ fn greet(mut stream: TcpStream, shared: &Shared) -> Result<(), Cause> {
     let echo = Hello::echo_of(&bytes);
     let refuse = |mut stream: TcpStream, refusal, hello| {
         // If the stranger is gone there is nobody to tell.
-        let _ = stream.answer(&HelloReply { echo, refusal: Some(refusal) });
+        if stream.answer(&HelloReply { echo, refusal: Some(refusal) }).is_ok() {
+            part(stream);
+        }
         Err(Cause::Refused(refusal, hello))
     };
     let hello = match Hello::parse(&bytes) {
@@ -308,6 +319,22 @@ fn greet(mut stream: TcpStream, shared: &Shared) -> Result<(), Cause> {
     match mailbox.hand_over(Incoming::Accepted { socket: stream, hello, echo }) {
         Err(Incoming::Accepted { socket, .. }) => refuse(socket, Refusal::busy(0, 0), Some(hello)),
         _ => Ok(()),
+    }
+}
+
+/// Lets the last words arrive: closing on unread bytes would reset the connection and lose them.
+fn part(mut stream: TcpStream) {
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut rest = [0; 4096];
+    let deadline = Instant::now() + HELLO_WAIT;
+    for _ in 0..UNREAD_MAX / rest.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let read = !left.is_zero()
+            && stream.set_read_timeout(Some(left)).is_ok()
+            && matches!(stream.read(&mut rest), Ok(1..));
+        if !read {
+            return;
+        }
     }
 }
 
@@ -343,6 +370,17 @@ impl Connector for Dialer {
             let worker =
                 std::thread::Builder::new().name("data-dial".into()).spawn(move || dial_loop(&shared));
             dials.workers += usize::from(worker.is_ok());
+            if dials.workers == 0
+                && let (Err(error), Some(request)) = (worker, dials.queue.pop_back())
+            {
+                // Nobody is left to dial, and nobody would tell the slot. A full mailbox is retried by the slot's next dial.
+                let cause = format!("no thread to dial with: {error}");
+                let result = Err(LinkError::Unreachable { address: request.address, cause });
+                if let Some(mailbox) = lock(&self.shared.slots).get(&request.slot) {
+                    let (link, hello) = (request.link, request.hello);
+                    let _ = mailbox.hand_over(Incoming::Dialed { link, hello, result });
+                }
+            }
         }
     }
 
@@ -366,8 +404,7 @@ fn dial_loop(shared: &Shared) {
         let result = dial(&request, &shared.options);
         let mailbox = lock(&shared.slots).get(&request.slot).cloned();
         if let Some(mailbox) = mailbox {
-            // A full mailbox loses the connection: the peer sees it close and the attempt fails by name.
-            let _ = mailbox.hand_over(Incoming::Dialed { link: request.link, hello: request.hello, result });
+            mailbox.deliver(Incoming::Dialed { link: request.link, hello: request.hello, result });
         }
     }
 }
@@ -384,7 +421,12 @@ fn dial(request: &DialRequest, options: &SocketOptions) -> Result<TcpStream, Lin
     request.hello.write(&mut bytes);
     stream.write_all(&bytes).map_err(|cause| unreachable(&cause))?;
     let mut reply = [0; HELLO_REPLY_LEN];
-    read_within(&mut stream, &mut reply, HANDSHAKE_WAIT).map_err(|cause| unreachable(&cause))?;
+    read_within(&mut stream, &mut reply, HANDSHAKE_WAIT).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => {
+            LinkError::HungUp { address: request.address }
+        }
+        _ => unreachable(&cause),
+    })?;
     let reply = HelloReply::parse(&reply).map_err(|cause| unreachable(&format!("{cause:?}")))?;
     if let Some(refusal) = reply.refusal {
         return Err(LinkError::Refused(refusal));

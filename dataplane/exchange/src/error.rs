@@ -51,6 +51,11 @@ pub enum LinkError {
         /// What the system said.
         cause: String,
     },
+    /// The peer took the connection and closed it without an answer.
+    HungUp {
+        /// Its data address.
+        address: SocketAddr,
+    },
     /// The peer refused the handshake, or we refused its.
     Refused(Refusal),
     /// The peer closed the connection in the middle of the work.
@@ -70,10 +75,24 @@ pub enum LinkError {
     Full,
 }
 
+impl LinkError {
+    /// Whether dialling again can help: the producer may not be prepared yet, or has too many others waiting (W-10).
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.code.is_transient(),
+            Self::HungUp { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl std::fmt::Display for LinkError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreachable { address, cause } => write!(f, "can't connect to {address}: {cause}"),
+            Self::HungUp { address } => {
+                write!(f, "{address} closed the connection without an answer to the hello")
+            }
             Self::Refused(refusal) => write!(f, "handshake refused: {refusal}"),
             Self::Gone => write!(f, "the peer closed the connection"),
             Self::Io(fault) => write!(f, "the connection broke: {fault}"),

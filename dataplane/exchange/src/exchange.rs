@@ -20,8 +20,8 @@ use crate::endpoint::{Connector, DialRequest, Greet, Incoming, Mailbox};
 use crate::error::{LinkError, LinkFault, PrepareError};
 use crate::gate::{Gate, InRoute};
 use crate::limits::{
-    COMPLETIONS_PER_TURN, EARLY_MAX, EARLY_WAIT, GATE_SEGMENTS_MIN, INCOMING_MAX, LINK_SEGMENTS,
-    PARTITION_SEGMENTS_MIN,
+    COMPLETIONS_PER_TURN, EARLY_MAX, EARLY_WAIT, GATE_SEGMENTS_MIN, INCOMING_MAX, INCOMING_PER_TURN,
+    LINK_SEGMENTS, PARTITION_SEGMENTS_MIN,
 };
 use crate::link::{Link, LinkState, LinkTableEntry};
 use crate::local::{Bell, LocalHub, LocalKey};
@@ -96,6 +96,8 @@ pub struct Exchange<R: Ring> {
     links: Vec<Option<Link>>,
     /// Link of each connection place of the ring.
     conns: Vec<Option<u32>>,
+    /// When the next link is dialled again.
+    redial_ns: Option<u64>,
     faults: std::collections::VecDeque<LinkFault>,
     completions: Vec<Completion>,
 }
@@ -128,6 +130,7 @@ where
             attempts: Vec::new(),
             links: Vec::new(),
             conns: Vec::new(),
+            redial_ns: None,
             faults: std::collections::VecDeque::new(),
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN as usize),
         }
@@ -348,19 +351,33 @@ where
     }
 
     fn dial(&mut self, plan: &AttemptPlan) {
+        let now_ns = self.ring.now();
         let attempt = self.attempts.last().expect("invariant: just pushed");
         for &index in &attempt.links {
-            let link = self.links[index as usize].as_ref().expect("invariant: just made");
+            let link = self.links[index as usize].as_mut().expect("invariant: just made");
             if link.end == End::Consumer {
-                let address = plan.peers[&link.peer.taskmanager];
-                self.connector.dial(DialRequest {
-                    slot: self.config.me,
-                    link: index,
-                    address,
-                    hello: link.hello,
-                });
+                link.dialing.address = Some(plan.peers[&link.peer.taskmanager]);
+                (link.dialing.since_ns, link.dialing.again_ns) = (now_ns, Some(now_ns));
             }
         }
+        self.redial(now_ns);
+    }
+
+    /// Dials the links whose time has come.
+    fn redial(&mut self, now_ns: u64) {
+        for (index, link) in self.links.iter_mut().enumerate() {
+            let Some(link) = link.as_mut().filter(|link| link.state == LinkState::Connecting) else {
+                continue;
+            };
+            let due = link.dialing.again_ns.is_some_and(|at| at <= now_ns);
+            if let (true, Some(address)) = (due, link.dialing.address) {
+                link.dialing.again_ns = None;
+                let (slot, hello) = (self.config.me, link.hello);
+                self.connector.dial(DialRequest { slot, link: index as u32, address, hello });
+            }
+        }
+        let waiting = self.links.iter().flatten().filter(|link| link.state == LinkState::Connecting);
+        self.redial_ns = waiting.filter_map(|link| link.dialing.again_ns).min();
     }
 
     /// How far the links of an attempt are.
@@ -380,6 +397,9 @@ where
         self.ports.now_ns = self.ring.now();
         self.ports.arena.tick(self.ports.now_ns / 1_000_000);
         let mut busy = self.take_incoming();
+        if self.redial_ns.is_some_and(|at| at <= self.ports.now_ns) {
+            self.redial(self.ports.now_ns);
+        }
         let completions = &mut self.completions;
         self.ring.reap(COMPLETIONS_PER_TURN, &mut |completion| completions.push(completion));
         let mut completions = std::mem::take(&mut self.completions);
@@ -402,14 +422,11 @@ where
 
     /// Blocks until a completion, the doorbell or `timeout`: the one place where a slot thread may (R1).
     pub fn wait(&mut self, timeout: Option<Duration>) {
-        let early = self.early.first().map(|early| {
-            let until = early.since_ns + EARLY_WAIT.as_nanos() as u64;
-            Duration::from_nanos(until.saturating_sub(self.ring.now()))
-        });
-        let timeout = match (timeout, early) {
-            (Some(timeout), Some(early)) => Some(timeout.min(early)),
-            (timeout, early) => timeout.or(early),
-        };
+        let now_ns = self.ring.now();
+        let early_ns = self.early.first().map(|early| early.since_ns + EARLY_WAIT.as_nanos() as u64);
+        let timers = [early_ns, self.redial_ns].into_iter().flatten();
+        let due = timers.map(|at| Duration::from_nanos(at.saturating_sub(now_ns)));
+        let timeout = due.chain(timeout).min();
         self.ring.wait(timeout);
     }
 
@@ -526,7 +543,7 @@ where
 
     fn take_incoming(&mut self) -> bool {
         let mut any = false;
-        for _ in 0..INCOMING_MAX {
+        for _ in 0..INCOMING_PER_TURN {
             let Ok(incoming) = self.incoming.try_recv() else { break };
             any = true;
             self.adopt(incoming);
@@ -534,8 +551,7 @@ where
         let deadline = self.ports.now_ns.saturating_sub(EARLY_WAIT.as_nanos() as u64);
         while self.early.first().is_some_and(|early| early.since_ns < deadline) {
             let early = self.early.remove(0);
-            let refusal =
-                Refusal { code: RefusalCode::Attempt, expected: 0, found: u64::from(early.hello.attempt) };
+            let refusal = self.stranger(&early.hello);
             self.refuse(early.socket, early.echo, &early.hello, refusal);
         }
         any
@@ -546,7 +562,15 @@ where
         match incoming {
             Incoming::Accepted { socket, hello, echo } => {
                 let known = self.attempts.iter().any(|a| a.job == hello.job && a.number == hello.attempt);
-                if known {
+                if hello.cluster != self.config.cluster {
+                    let (expected, found) = (self.config.cluster as u64, hello.cluster as u64);
+                    self.refuse(
+                        socket,
+                        echo,
+                        &hello,
+                        Refusal { code: RefusalCode::Cluster, expected, found },
+                    );
+                } else if known {
                     self.accept(socket, hello, echo);
                 } else if self.early.len() < EARLY_MAX {
                     self.early.push(Early { socket, hello, echo, since_ns: self.ports.now_ns });
@@ -564,7 +588,7 @@ where
                 if wanted {
                     match result {
                         Ok(socket) => self.attach(link, socket),
-                        Err(error) => self.fail(link, error),
+                        Err(error) => self.dial_failed(link, error),
                     }
                 }
             }
@@ -579,8 +603,7 @@ where
                 && (link.hello.job, link.hello.attempt) == (hello.job, hello.attempt)
         });
         let Some(link) = link else {
-            let found = u64::from(hello.from.slot);
-            let refusal = Refusal { code: RefusalCode::Slot, expected: 0, found };
+            let refusal = self.stranger(&hello);
             return self.refuse(socket, echo, &hello, refusal);
         };
         if let Err(refusal) = hello.check(&link.hello) {
@@ -595,12 +618,36 @@ where
         self.attach(index, socket);
     }
 
+    /// Why no link of this slot fits `hello`, in the order of W-7.
+    fn stranger(&self, hello: &Hello) -> Refusal {
+        let epoch = self.find_attempt(hello.job, hello.attempt).map(|attempt| attempt.epoch);
+        let newest = self.attempts.iter().filter(|attempt| attempt.job == hello.job).map(|a| a.number).max();
+        let (code, expected, found) = match (epoch, newest) {
+            (Some(epoch), _) if epoch != hello.epoch => (RefusalCode::Epoch, epoch, hello.epoch),
+            (Some(_), _) => (RefusalCode::Slot, 0, u64::from(hello.from.slot)),
+            (None, Some(newest)) => (RefusalCode::Attempt, u64::from(newest), u64::from(hello.attempt)),
+            (None, None) => (RefusalCode::Job, 0, hello.job as u64),
+        };
+        Refusal { code, expected, found }
+    }
+
     /// Refuses by name; the connection ends with it.
     fn refuse(&self, mut socket: R::Socket, echo: u32, hello: &Hello, refusal: Refusal) {
         let from = socket.from();
         // The peer may be gone already; then there is nobody to tell.
         let _ = socket.answer(&HelloReply { echo, refusal: Some(refusal) });
         self.connector.refused(from, hello, refusal);
+    }
+
+    /// A dial came to nothing: there is another one, if that can help.
+    fn dial_failed(&mut self, index: u32, error: LinkError) {
+        let now_ns = self.ports.now_ns;
+        let link = self.links[index as usize].as_mut().expect("invariant: the link was dialled");
+        if error.is_transient() && link.dialing.defer(now_ns) {
+            self.redial_ns = self.redial_ns.into_iter().chain(link.dialing.again_ns).min();
+        } else {
+            self.fail(index, error);
+        }
     }
 
     fn attach(&mut self, index: u32, socket: R::Socket) {

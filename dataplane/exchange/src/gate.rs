@@ -11,10 +11,11 @@ use std::collections::VecDeque;
 use hdrhistogram::Histogram;
 use tidegate_arena::{Arena, Granted, Holder, HolderKind, Segment, Shard, Shared};
 use tidegate_flow::limits::EVENTS_MAX;
-use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, Violation};
+use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, ReceiveOrder, Violation};
 use tidegate_wire::{Body, Entry};
 
 use crate::event::Event;
+use crate::limits::GATE_SEGMENTS_AHEAD;
 use crate::local::{LocalConsumer, LocalItem};
 use crate::ports::{InRef, LinkQueues};
 use crate::report::{ChannelCounters, GateReport, PortUsage};
@@ -42,6 +43,7 @@ pub(crate) struct InChannel {
     pub route: InRoute,
     input: u8,
     pub credit: ReceiveCredit,
+    pub order: ReceiveOrder,
     pub granted: VecDeque<Segment<Granted>>,
     queue: VecDeque<Arrived>,
     /// The channel is in the gate's ready list.
@@ -146,6 +148,8 @@ impl Gate {
         let remote =
             routes.iter().filter(|(route, _)| matches!(route, InRoute::Remote { .. })).count() as u32;
         let count = routes.len();
+        // One channel rarely holds the whole quota; one that does makes room once.
+        let own = quota.min(GATE_SEGMENTS_AHEAD);
         let channels = routes
             .into_iter()
             .map(|(route, input)| {
@@ -157,8 +161,9 @@ impl Gate {
                     route,
                     input,
                     credit: ReceiveCredit::new(number),
-                    granted: VecDeque::with_capacity(quota as usize),
-                    queue: VecDeque::with_capacity(quota as usize + EVENTS_MAX),
+                    order: ReceiveOrder::default(),
+                    granted: VecDeque::with_capacity(own as usize),
+                    queue: VecDeque::with_capacity(own as usize + EVENTS_MAX),
                     ready: false,
                     hungry: false,
                     voided: 0,
@@ -254,12 +259,6 @@ impl Gate {
         backlog: u16,
     ) -> Result<Segment<Granted>, Violation> {
         let entry = &mut self.channels[channel];
-        if entry.data_ended {
-            return Err(Violation::Unexpected {
-                channel: channel as u32,
-                kind: tidegate_wire::Kind::Data as u8,
-            });
-        }
         entry.credit.handle_data(sequence, backlog)?;
         let segment = entry.granted.pop_front();
         if backlog > 0 {
@@ -273,7 +272,7 @@ impl Gate {
         let entry = &mut self.channels[channel];
         let voided = entry.credit.handle_barrier(checkpoint);
         entry.voided = voided;
-        entry.pending_grant = 0;
+        (entry.pending_grant, entry.pending_resume) = (0, None);
         for segment in entry.granted.drain(..) {
             shard.release(segment);
         }
@@ -322,7 +321,8 @@ impl Gate {
         }
         let waiting = entry.queue.iter().filter(|item| matches!(item, Arrived::Event(_))).count();
         if waiting >= EVENTS_MAX {
-            return Err(Violation::TooManyEvents { channel: channel as u32, limit: EVENTS_MAX as u32 });
+            let channel = entry.credit.channel();
+            return Err(Violation::TooManyEvents { channel, limit: EVENTS_MAX as u32 });
         }
         entry.queue.push_back(Arrived::Event(event));
         self.mark_ready(channel as u32);
@@ -379,6 +379,7 @@ impl Gate {
             return Some(Entry::control(number, generation, Body::Grant { credits, barriers }));
         }
         if std::mem::take(&mut entry.pending_close) {
+            entry.order.close_sent();
             return Some(Entry::control(number, generation, Body::Close));
         }
         entry.listed = false;
@@ -491,6 +492,8 @@ impl Gate {
         let entry = &mut self.channels[channel];
         let waiting = match &entry.route {
             InRoute::Local(local) => !local.is_empty(),
+            // Nothing of ours may follow the close (W-33).
+            InRoute::Remote { .. } if entry.phase != Phase::Open => false,
             InRoute::Remote { .. } => {
                 if let Some(barrier) = entry.credit.resume(checkpoint) {
                     entry.pending_resume = Some((barrier, 0));

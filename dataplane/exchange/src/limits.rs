@@ -22,8 +22,11 @@ pub const LOCAL_SEGMENTS_MAX: u32 = 2 * PAYLOADS_MAX as u32;
 pub const PAYLOADS_PER_VISIT: u32 = 4;
 /// Completions handled in one turn; more stay in the ring for the next turn, after the tasks.
 pub const COMPLETIONS_PER_TURN: u32 = 128;
-/// Connections handed over by the endpoint that wait for the slot's next turn.
-pub const INCOMING_MAX: usize = 64;
+/// Connections handed over by the endpoint that wait for the slot's next turn: a slot with many links hears of all of them at
+/// once, while it may be busy with its first tasks.
+pub const INCOMING_MAX: usize = 1024;
+/// Connections taken over in one turn.
+pub const INCOMING_PER_TURN: usize = 64;
 /// Connections of an attempt that is not prepared yet, which wait for it.
 pub const EARLY_MAX: usize = 256;
 /// How long such a connection waits before it is refused.
@@ -31,6 +34,15 @@ pub const EARLY_WAIT: Duration = Duration::from_secs(10);
 /// How long a dialer waits for the connection and for each part of the handshake. Longer than [`EARLY_WAIT`], so that a
 /// refusal arrives by name.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(12);
+/// First wait before a link is dialled again after a refusal that may pass; doubles each time up to [`REDIAL_WAIT_MAX`].
+pub const REDIAL_WAIT_MIN: Duration = Duration::from_millis(50);
+/// Longest wait between two dials of a link.
+pub const REDIAL_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a link goes on dialling before its last refusal fails the attempt: a producer that restores a large state is not
+/// prepared before that is read. The control side has a deadline of its own for the whole attempt.
+pub const REDIAL_FOR: Duration = Duration::from_secs(600);
+/// Bytes of a refused stranger that are read so that the refusal arrives.
+pub const UNREAD_MAX: usize = 64 << 10;
 /// How long an accepted connection may take to say who it is.
 pub const HELLO_WAIT: Duration = Duration::from_secs(2);
 /// Connections that are being accepted at once; more are dropped.
@@ -48,4 +60,6 @@ const _: () = assert!(PAYLOADS_PER_VISIT as usize <= PAYLOADS_MAX);
 const _: () =
     assert!(PAYLOADS_MAX < ENTRIES_MAX, "a train full of payloads still has room for control entries");
 const _: () = assert!(EVENTS_MAX >= 4, "barrier, marker, end of data, end of partition");
+const _: () = assert!(REDIAL_WAIT_MIN.as_millis() < REDIAL_WAIT_MAX.as_millis());
+const _: () = assert!(REDIAL_FOR.as_secs() > HANDSHAKE_WAIT.as_secs());
 const _: () = assert!(EARLY_WAIT.as_millis() < HANDSHAKE_WAIT.as_millis());

@@ -10,6 +10,8 @@
 //! End, in order: end of partition on each channel, close, close-ack, then the consumer shuts its side, the producer reads
 //! the end of file and closes. Losing a link in any other way fails the attempt: links never resume.
 
+use std::net::SocketAddr;
+
 use arrayvec::ArrayVec;
 use tidegate_arena::{Filling, Granted, Holder, HolderKind, Sealed, Segment, Shard};
 use tidegate_flow::limits::PLACES_MAX;
@@ -22,7 +24,9 @@ use tidegate_wire::{
 use crate::error::LinkError;
 use crate::event::Event;
 use crate::gate::Phase;
-use crate::limits::{PAYLOADS_PER_VISIT, STAGING_SMALL, STAGING_SWITCH};
+use crate::limits::{
+    PAYLOADS_PER_VISIT, REDIAL_FOR, REDIAL_WAIT_MAX, REDIAL_WAIT_MIN, STAGING_SMALL, STAGING_SWITCH,
+};
 use crate::partition::Taken;
 use crate::plan::SlotId;
 use crate::ports::Ports;
@@ -81,6 +85,38 @@ pub(crate) struct Link {
     tx_partitions: ArrayVec<u32, PAYLOADS_MAX>,
     trains_sent: u64,
     end_of_file: bool,
+    /// For the end that dials.
+    pub dialing: Dialing,
+}
+
+/// How the dialling of a link goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dialing {
+    /// The producer's data address, for the end that dials.
+    pub address: Option<SocketAddr>,
+    /// When the first dial began.
+    pub since_ns: u64,
+    /// When the next one is due; `None` while one is under way.
+    pub again_ns: Option<u64>,
+    /// The wait before the next one.
+    pub wait_ns: u64,
+}
+
+impl Dialing {
+    fn new() -> Self {
+        let wait_ns = REDIAL_WAIT_MIN.as_nanos() as u64;
+        Self { address: None, since_ns: 0, again_ns: None, wait_ns }
+    }
+
+    /// The last dial failed in a way that may pass: says whether there is another one.
+    pub fn defer(&mut self, now_ns: u64) -> bool {
+        if now_ns.saturating_sub(self.since_ns) >= REDIAL_FOR.as_nanos() as u64 {
+            return false;
+        }
+        self.again_ns = Some(now_ns + self.wait_ns);
+        self.wait_ns = (self.wait_ns * 2).min(REDIAL_WAIT_MAX.as_nanos() as u64);
+        true
+    }
 }
 
 impl Link {
@@ -114,6 +150,7 @@ impl Link {
             tx_partitions: ArrayVec::new(),
             trains_sent: 0,
             end_of_file: false,
+            dialing: Dialing::new(),
         }
     }
 
@@ -391,11 +428,13 @@ impl Link {
             let (expected, found) = (self.generation, entry.generation);
             return Err(Violation::Generation { channel: entry.channel, expected, found });
         }
+        let channel = at.place as usize;
         if self.end == End::Producer {
-            return Ok(());
+            let partition = ports.partitions[at.port as usize].as_mut();
+            return partition.map_or(Ok(()), |partition| partition.channels[channel].order.handle(&entry));
         }
         let Some(gate) = ports.gates[at.port as usize].as_mut() else { return Ok(()) };
-        let channel = at.place as usize;
+        gate.channels[channel].order.handle(&entry)?;
         match entry.body {
             Body::Data(data) => {
                 if data.len > self.segment_size {

@@ -136,7 +136,10 @@ pub(crate) struct LocalConsumer {
 
 impl LocalConsumer {
     pub fn pop(&mut self) -> Option<LocalItem> {
-        self.items.try_pop()
+        let item = self.items.try_pop();
+        // An event gives no segment back, but the producer may be waiting for the queue to be empty, or to have room.
+        self.owes_ring |= matches!(item, Some(LocalItem::Event(_)));
+        item
     }
 
     pub fn is_empty(&self) -> bool {
@@ -150,7 +153,7 @@ impl LocalConsumer {
         self.owes_ring = true;
     }
 
-    /// Wakes the producer's slot once after returns.
+    /// Wakes the producer's slot once after returns and events.
     pub fn ring(&mut self) {
         if std::mem::take(&mut self.owes_ring)
             && let Some(bell) = self.peer.get()

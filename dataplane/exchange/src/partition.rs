@@ -9,13 +9,14 @@
 use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Filling, Holder, HolderKind, Sealed, Segment, Shard};
-use tidegate_flow::SendCredit;
 use tidegate_flow::limits::EVENTS_MAX;
+use tidegate_flow::{SendCredit, SendOrder};
 use tidegate_record::{Record, Slot, WriteError};
 use tidegate_wire::{Body, Data, Entry, payload_crc};
 
 use crate::error::EmitError;
 use crate::event::Event;
+use crate::limits::PARTITION_SEGMENTS_AHEAD;
 use crate::local::{LocalItem, LocalProducer, Parcel};
 use crate::ports::{LinkQueues, OutRef};
 use crate::report::{ChannelCounters, PartitionReport, PortUsage};
@@ -37,6 +38,7 @@ pub(crate) enum Queued {
 pub(crate) struct OutChannel {
     pub route: OutRoute,
     pub credit: SendCredit,
+    pub order: SendOrder,
     pub queue: VecDeque<Queued>,
     filling: Option<Segment<Filling>>,
     filled: u32,
@@ -89,6 +91,8 @@ impl Partition {
         broadcast: bool,
         routes: Vec<OutRoute>,
     ) -> Self {
+        // One channel rarely holds the whole quota; one that does makes room once.
+        let own = quota.min(PARTITION_SEGMENTS_AHEAD);
         let channels = routes
             .into_iter()
             .map(|route| {
@@ -99,7 +103,8 @@ impl Partition {
                 OutChannel {
                     route,
                     credit: SendCredit::new(number),
-                    queue: VecDeque::with_capacity(quota as usize + EVENTS_MAX),
+                    order: SendOrder::default(),
+                    queue: VecDeque::with_capacity(own as usize + EVENTS_MAX),
                     filling: None,
                     filled: 0,
                     born_ns: 0,

@@ -3,6 +3,7 @@
 mod common;
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::*;
 use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
@@ -144,4 +145,38 @@ fn a_cancelled_consumer_leaves_nothing_behind() {
     run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
     assert_eq!(slot.ports.segments_free(), slot.ports.segments());
     assert_eq!(arena.ledger().totals().free(), arena.segments());
+}
+
+/// Taking an event may be all that a producer waits for: it holds a half-filled segment back while the queue is not empty,
+/// and has gone to sleep.
+#[test]
+fn taking_an_event_wakes_the_producer() {
+    let (endpoint, _arena, mut shards, hub) = slots(8);
+    let other = SlotId { taskmanager: ME, slot: 1 };
+    let mut from = exchange(&endpoint, shards.remove(0), &hub);
+    let mut to = exchange(&endpoint, shards.remove(0), &hub);
+    let from_ids = prepare(&mut from, &plan(vec![producer(0, false, vec![channel(0, other)])], &[]));
+    let to_ids = prepare(&mut to, &plan(vec![consumer(0, vec![channel(0, slot_id(ME))])], &[]));
+    from.ports.output(from_ids[0].partitions[0]).event(Event::Barrier { checkpoint: 1 });
+    from.turn();
+    from.ports.output(from_ids[0].partitions[0]).write(0, &7u64).expect("a number fits");
+    while from.turn() {}
+    from.wait(Some(Duration::ZERO));
+
+    let (mut seen, mut ended, mut aligned) = (Vec::new(), false, 0);
+    to.turn();
+    consume(&mut to, &to_ids[0], &mut seen, &mut ended, &mut aligned);
+    to.turn();
+    assert_eq!((aligned, seen.len()), (1, 0), "the number is still held back");
+    let asleep = Instant::now();
+    from.wait(Some(DEADLINE));
+    assert!(asleep.elapsed() < DEADLINE, "nobody woke the producer");
+    from.turn();
+    to.turn();
+    consume(&mut to, &to_ids[0], &mut seen, &mut ended, &mut aligned);
+    assert_eq!(seen, [7]);
+    for slot in [&mut from, &mut to] {
+        slot.cancel(JOB, 1);
+        run(slot, |slot| (false, slot.closed(JOB, 1)));
+    }
 }

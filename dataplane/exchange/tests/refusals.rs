@@ -199,6 +199,53 @@ fn a_consumer_may_not_send_what_only_producers_send() {
     assert!(matches!(fault.error, LinkError::Violation(Violation::Unexpected { .. })), "{fault}");
 }
 
+/// W-33, W-37: a peer that says its last word out of turn is named; it must not look like an end.
+#[test]
+fn a_close_ack_without_a_close_is_refused() {
+    let fault = consumer_of_a_stranger(|mut stream, hello| {
+        welcome(&mut stream, &hello);
+        let entry = Entry::sequenced(5, hello.attempt, 0, Body::CloseAck);
+        stream.write_all(&train(&[entry], &[])).expect("sent");
+        drain(stream);
+    });
+    let kind = tidegate_wire::Kind::CloseAck as u8;
+    assert_eq!(fault.error, LinkError::Violation(Violation::Unexpected { channel: 5, kind }));
+}
+
+/// W-10: a producer that is not prepared yet, or hangs up in a crowd, is dialled again.
+#[test]
+fn a_refusal_that_may_pass_is_dialled_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let process = Process::new(2, 64);
+    std::thread::scope(|scope| {
+        let stranger = scope.spawn(|| {
+            let accept = || {
+                let (mut stream, _) = listener.accept().expect("the slot dials");
+                let mut bytes = [0; HELLO_LEN];
+                stream.read_exact(&mut bytes).expect("a hello");
+                (stream, Hello::parse(&bytes).expect("a valid hello"))
+            };
+            for code in [RefusalCode::Job, RefusalCode::Attempt, RefusalCode::Busy] {
+                let (mut stream, hello) = accept();
+                let refusal = Some(tidegate_wire::Refusal { code, expected: 0, found: 1 });
+                let mut reply = [0; HELLO_REPLY_LEN];
+                HelloReply { echo: hello.checksum(), refusal }.write(&mut reply);
+                stream.write_all(&reply).expect("the dialer reads");
+            }
+            drop(accept());
+            let (mut stream, hello) = accept();
+            welcome(&mut stream, &hello);
+            stream
+        });
+        let mut slot = process.slot();
+        prepare(&mut slot, &plan(vec![consumer(0, vec![channel(5, slot_id(1))])], &[(slot_id(1), address)]));
+        drop(stranger.join().expect("no panic"));
+        slot.cancel(JOB, 1);
+        run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
+    });
+}
+
 #[test]
 fn a_cut_in_the_middle_of_a_train_is_a_fault() {
     let fault = consumer_of_a_stranger(|mut stream, hello| {
@@ -275,6 +322,12 @@ fn strangers_are_refused_by_name() {
         stream.read_exact(&mut reply).expect("it answers");
         let reply = HelloReply::parse(&reply).expect("by the protocol");
         assert_eq!(reply.refusal.map(|refusal| refusal.code), Some(RefusalCode::Garbage));
+        // Also if it goes on talking: a reset must not swallow the answer.
+        let mut stream = TcpStream::connect(process.address()).expect("it listens");
+        stream.write_all(&[b'x'; 20_000]).expect("it reads");
+        let mut reply = [0; HELLO_REPLY_LEN];
+        stream.read_exact(&mut reply).expect("it answers");
+        drop(stream);
         assert_eq!(refusal(&process, &right), None);
         assert_eq!(refusal(&process, &right), Some(RefusalCode::Busy), "a second one for the same link");
         done.send(()).expect("the slot runs");

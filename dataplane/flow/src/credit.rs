@@ -142,6 +142,11 @@ impl ReceiveCredit {
         }
     }
 
+    /// The channel's number in the job.
+    pub fn channel(&self) -> u32 {
+        self.channel
+    }
+
     /// Segments promised and not used yet.
     pub fn outstanding(&self) -> u32 {
         self.outstanding

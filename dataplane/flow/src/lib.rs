@@ -7,6 +7,7 @@
 //!   ([`ReceiveCredit`]), per channel;
 //! * [`grant`]: how a gate divides its quota between hungry channels ([`GrantPolicy`]);
 //! * [`align`]: which channels of a gate wait for a barrier ([`Alignment`]);
+//! * [`order`]: which entries may still come on a channel ([`ReceiveOrder`], [`SendOrder`]);
 //! * [`train`]: where the next bytes of a link belong ([`TrainReceiver`]).
 //!
 //! The invariant that ties them together, asserted in release builds: credits at the sender + in flight + queued + held by
@@ -18,10 +19,12 @@ pub mod credit;
 pub mod error;
 pub mod grant;
 pub mod limits;
+pub mod order;
 pub mod train;
 
 pub use align::{Alignment, Outcome};
 pub use credit::{ReceiveCredit, SendCredit};
 pub use error::Violation;
 pub use grant::GrantPolicy;
+pub use order::{ReceiveOrder, SendOrder};
 pub use train::{Place, Step, TrainReceiver};

@@ -3,6 +3,8 @@
 //! [`IoFault`] is what a connection may suffer while it runs and is told in completions; [`RingError`] is why a ring or
 //! a connection could not be made. Misuse by the caller is neither: it panics where it is found.
 
+use std::io::Write;
+
 use crate::limits;
 use crate::probe::Obstacle;
 
@@ -153,8 +155,14 @@ pub(crate) fn limit_text(limit: Option<u64>) -> String {
 /// kernel writes it, and unwinding would run code that believes in the broken state: so the process ends here.
 #[cold]
 pub(crate) fn stop(what: std::fmt::Arguments<'_>) -> ! {
-    eprintln!("tidegate-ring: {what}. Memory may still be in the kernel's hands; stopping the process.");
+    say(format_args!("{what}. Memory may still be in the kernel's hands; stopping the process"));
     std::process::abort()
+}
+
+/// Last words. A broken stderr must not turn into a panic here: whoever calls has no way to unwind.
+#[cold]
+pub(crate) fn say(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "tidegate-ring: {what}");
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use self::{
     token::Token,
 };
 use crate::{
-    fault::{RingError, stop},
+    fault::{RingError, say, stop},
     limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIMEOUT},
     probe::Capabilities,
     report::{DriverReport, Registration, SendMode},
@@ -381,16 +381,16 @@ impl Drop for UringRing {
             return;
         }
         // Rule 5: the kernel may still use all of it, so none of it is ever freed.
-        eprintln!(
-            "tidegate-ring: the kernel kept {} operations for {:?} after they were cancelled; leaking the \
-             arena and {} connections",
-            self.driver.kernel.owed(),
-            self.drain_timeout,
-            self.connections.occupied()
-        );
+        let connections = self.connections.occupied();
         std::mem::forget(self.driver.arena.clone());
         std::mem::forget(std::mem::take(&mut self.connections));
         std::mem::forget(self.bell_word.take());
+        say(format_args!(
+            "the kernel kept {} operations for {:?} after they were cancelled; leaking the arena and {connections} \
+             connections",
+            self.driver.kernel.owed(),
+            self.drain_timeout,
+        ));
     }
 }
 
