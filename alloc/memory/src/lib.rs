@@ -3,6 +3,7 @@
 //! - [`Accounted`] is the global allocator of every Tidegate binary: mimalloc, counted per thread and per [`Label`], so
 //!   that a test can assert that the data path allocates nothing and a TaskManager can report what its slots do.
 //! - [`MemorySize`] parses and prints sizes.
+//! - [`plan`] divides the memory of a process and says why: by Flink's rules to the byte, or by our own.
 //! - [`HostLimits`] reads the limits that a memory plan has to fit into.
 //!
 //! # Safety
@@ -20,6 +21,7 @@
 mod account;
 pub mod limits;
 mod limits_probe;
+pub mod plan;
 mod size;
 
 pub use account::{

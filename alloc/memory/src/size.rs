@@ -102,7 +102,7 @@ impl FromStr for MemorySize {
             return Err(SizeError::NoNumber { found: text.to_owned() });
         }
         let number: u64 = number.parse().map_err(|_| SizeError::TooLarge)?;
-        let unit = unit.trim_matches(|c| c <= ' ').to_ascii_lowercase();
+        let unit = unit.trim_matches(|c| c <= ' ').to_lowercase();
         let factor = match UNITS.iter().find(|known| known.names.contains(&unit.as_str())) {
             Some(known) => known.bytes,
             None if unit.is_empty() => 1,

@@ -1,0 +1,180 @@
+//! How large a JobManager should be: heap, network and checkpoint metadata from jobs, graphs and retained checkpoints.
+//! Stateless.
+//!
+//! The rule is linear; its constants are estimates from the sizes of the structures and **are to be measured** at 1, 10 and
+//! 100 jobs.
+//!
+//! Always: a larger load never needs less; sums saturate.
+
+use serde::Serialize;
+
+use super::keys;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// What a JobManager has to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Jobs at once.
+    pub jobs: u64,
+    /// Parallel instances of all vertices of a job.
+    pub subtasks_per_job: u64,
+    /// Operators of a job that have state.
+    pub stateful_operators_per_job: u64,
+    /// Key groups of a stateful operator.
+    pub key_groups: u64,
+    /// Completed checkpoints kept for each job.
+    pub retained_checkpoints: u64,
+    /// TaskManagers connected.
+    pub taskmanagers: u64,
+}
+
+impl Default for Load {
+    /// One job of a hundred subtasks.
+    fn default() -> Self {
+        Self {
+            jobs: 1,
+            subtasks_per_job: 100,
+            stateful_operators_per_job: 4,
+            key_groups: 128,
+            retained_checkpoints: 3,
+            taskmanagers: 4,
+        }
+    }
+}
+
+/// The constants of the rule, in bytes. All to be measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadCosts {
+    /// Heap of a JobManager without jobs.
+    pub idle: u64,
+    /// Heap of a job: graph, coordinator, exceptions.
+    pub job: u64,
+    /// Heap of a subtask: state machine, counters, last report.
+    pub subtask: u64,
+    /// Heap of a retained checkpoint: its entry and statistics.
+    pub checkpoint: u64,
+    /// Control messages of a TaskManager under way, both directions; one may have 32 MiB, most have some KiB.
+    pub taskmanager_network: u64,
+    /// Control messages besides: REST, and the largest single message.
+    pub network_idle: u64,
+    /// Metadata of a key group of an operator: 28 bytes in the format.
+    pub key_group: u64,
+    /// Metadata of a subtask's inline state: source positions, sink counters.
+    pub inline_state: u64,
+    /// Copies of metadata that exist while a checkpoint is completed: decoded and encoded.
+    pub metadata_copies: u64,
+}
+
+impl Default for LoadCosts {
+    fn default() -> Self {
+        Self {
+            idle: 32 * MIB,
+            job: MIB,
+            subtask: 8 * KIB,
+            checkpoint: 16 * KIB,
+            taskmanager_network: 512 * KIB,
+            network_idle: 32 * MIB,
+            key_group: 28,
+            inline_state: 4 * KIB,
+            metadata_copies: 2,
+        }
+    }
+}
+
+/// What a JobManager needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobManagerNeed {
+    /// Heap.
+    pub heap: u64,
+    /// Control messages.
+    pub network: u64,
+    /// Checkpoint metadata.
+    pub checkpoint_metadata: u64,
+}
+
+impl JobManagerNeed {
+    /// As values of the configuration; with them a plan derives its totals.
+    pub fn values(&self) -> Vec<(&'static str, String)> {
+        vec![
+            (keys::JM_HEAP, format!("{}b", self.heap)),
+            (keys::JM_NETWORK, format!("{}b", self.network)),
+            (keys::JM_METADATA, format!("{}b", self.checkpoint_metadata)),
+        ]
+    }
+}
+
+/// The need of a load, each part rounded up to whole MiB:
+///
+/// - heap = idle + jobs × (job + subtasks × subtask + retained × checkpoint)
+/// - network = idle + TaskManagers × their messages
+/// - checkpoint metadata = jobs × copies × (stateful operators × key groups × 28 + subtasks × inline state)
+///
+/// Only the metadata of the checkpoint being completed is in memory; retained ones are files.
+pub fn jobmanager(load: &Load, costs: &LoadCosts) -> JobManagerNeed {
+    let times = |a: u64, b: u64| a.saturating_mul(b);
+    let job = costs
+        .job
+        .saturating_add(times(load.subtasks_per_job, costs.subtask))
+        .saturating_add(times(load.retained_checkpoints, costs.checkpoint));
+    let key_groups = times(times(load.stateful_operators_per_job, load.key_groups), costs.key_group);
+    let metadata = key_groups.saturating_add(times(load.subtasks_per_job, costs.inline_state));
+    JobManagerNeed {
+        heap: mebibytes(costs.idle.saturating_add(times(load.jobs, job))),
+        network: mebibytes(
+            costs.network_idle.saturating_add(times(load.taskmanagers, costs.taskmanager_network)),
+        ),
+        checkpoint_metadata: mebibytes(times(load.jobs, times(costs.metadata_copies, metadata))),
+    }
+}
+
+/// Rounded up to whole MiB, below 2^63.
+pub(super) fn mebibytes(bytes: u64) -> u64 {
+    const MOST: u64 = (1 << 63) - MIB;
+    bytes.min(MOST).next_multiple_of(MIB).max(MIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Process, Profile, Request, Settings, resolve};
+    use proptest::prelude::*;
+
+    #[test]
+    fn one_ten_and_a_hundred_jobs() {
+        let of = |jobs| jobmanager(&Load { jobs, ..Load::default() }, &LoadCosts::default());
+        assert_eq!([1, 10, 100].map(|jobs| of(jobs).heap >> 20), [34, 51, 215]);
+        assert_eq!([1, 10, 100].map(|jobs| of(jobs).checkpoint_metadata >> 20), [1, 9, 81]);
+        assert_eq!(of(1).network >> 20, 34);
+    }
+
+    #[test]
+    fn a_need_is_a_plan() {
+        let need = jobmanager(&Load::default(), &LoadCosts::default());
+        let settings = need
+            .values()
+            .into_iter()
+            .fold(Settings::new(), |settings, (key, value)| settings.with(key, value));
+        let plan = resolve(&Request::new(Process::JobManager, Profile::Native, &settings)).expect("it holds");
+        assert_eq!(plan.leaves()[0].bytes, need.heap);
+        assert_eq!(plan.leaves()[1].bytes, need.network + need.checkpoint_metadata);
+    }
+
+    proptest! {
+        #[test]
+        fn more_never_needs_less(load: [u64; 6], more: [u64; 6]) {
+            let of = |load: [u64; 6]| {
+                let [jobs, subtasks_per_job, stateful_operators_per_job, key_groups, retained_checkpoints, taskmanagers] = load;
+                let load = Load {
+                    jobs, subtasks_per_job, stateful_operators_per_job, key_groups, retained_checkpoints, taskmanagers,
+                };
+                jobmanager(&load, &LoadCosts::default())
+            };
+            let (less, more) = (of(load), of(std::array::from_fn(|i| load[i].saturating_add(more[i]))));
+            prop_assert!(less.heap <= more.heap && less.network <= more.network);
+            prop_assert!(less.checkpoint_metadata <= more.checkpoint_metadata && more.heap < 1 << 63);
+        }
+    }
+}
