@@ -423,11 +423,15 @@ where
     /// Blocks until a completion, the doorbell or `timeout`: the one place where a slot thread may (R1).
     pub fn wait(&mut self, timeout: Option<Duration>) {
         let now_ns = self.ring.now();
-        let early_ns = self.early.first().map(|early| early.since_ns + EARLY_WAIT.as_nanos() as u64);
-        let timers = [early_ns, self.redial_ns].into_iter().flatten();
-        let due = timers.map(|at| Duration::from_nanos(at.saturating_sub(now_ns)));
-        let timeout = due.chain(timeout).min();
+        let due = self.next_timer_ns().map(|at| Duration::from_nanos(at.saturating_sub(now_ns)));
+        let timeout = due.into_iter().chain(timeout).min();
         self.ring.wait(timeout);
+    }
+
+    /// When the exchange has something to do that nothing else brings, nanoseconds of the ring's clock.
+    pub fn next_timer_ns(&self) -> Option<u64> {
+        let early_ns = self.early.first().map(|early| early.since_ns + EARLY_WAIT.as_nanos() as u64);
+        early_ns.into_iter().chain(self.redial_ns).min()
     }
 
     /// The next link that failed, of an attempt that still needs it.

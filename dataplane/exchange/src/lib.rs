@@ -26,6 +26,8 @@ mod partition;
 mod plan;
 mod ports;
 mod report;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod turned_away;
 
 pub use endpoint::{Endpoint, EndpointError, Incoming};

@@ -1,6 +1,6 @@
 //! The network of a Tidegate slot: TCP connections that gather from the arena and scatter into it, completion-based.
 //!
-//! [`Ring`] is the contract, [`UringRing`] the driver for Linux's io_uring. A slot thread owns its ring, alternates
+//! [`Ring`] is the contract, [`UringRing`] the driver for Linux's io_uring; the feature `sim` adds a simulated network. A slot thread owns its ring, alternates
 //! [`Ring::reap`] with its own work and blocks only in [`Ring::wait`]. [`probe`] tells whether io_uring may be used
 //! here and, if not, who forbids it; [`socket`] sets TCP options.
 //!
@@ -39,6 +39,8 @@ pub mod limits;
 mod probe;
 mod report;
 mod ring;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod socket;
 mod uring;
 
