@@ -7,14 +7,21 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_stream::testing::{Manager, collect, items};
-use tidegate_stream::{Args, Job, JobResult};
+use tidegate_stream::source::{Next, Pause, SourceContext};
+use tidegate_stream::testing::{Manager, collect};
+use tidegate_stream::{Args, Fault, Job, JobResult, Source, SourceReader, TaskError};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Keys of one partition.
 const KEYS: u64 = 16;
 /// Payloads are up to this long: now and then one fills a good part of a small segment.
 const PAYLOAD_MAX: u64 = 900;
+
+/// A source pauses before one record in so many, for up to so long.
+const PAUSE_EVERY: u64 = 64;
+const PAUSE_NS_MAX: u64 = 2_000_000;
+/// Keeps the choice of pauses apart from that of keys.
+const PAUSES: u64 = 0x5061_7573;
 
 /// Partition, number in it, key.
 pub type Entry = [u64; 3];
@@ -49,11 +56,64 @@ fn read(text: &str) -> Option<[u64; 2]> {
 /// What stands in the output for a payload that arrived damaged.
 const DAMAGED: [u64; 2] = [u64::MAX; 2];
 
+/// Yields the numbers of its partition, and pauses now and then, so that everything behind it runs dry.
+#[derive(Clone)]
+struct Numbers {
+    records: u64,
+}
+
+struct NumbersReader {
+    next: u64,
+    stride: u64,
+    records: u64,
+    item: u64,
+    paused: bool,
+}
+
+impl Source for Numbers {
+    type Item = u64;
+    type Reader = NumbersReader;
+
+    fn open(&self, context: &SourceContext<'_>) -> Result<NumbersReader, TaskError> {
+        let position = |bytes: &Vec<u8>| bytes.as_slice().try_into().map(u64::from_le_bytes);
+        let next = match context.positions.first().map(position) {
+            None => u64::from(context.runtime.subtask),
+            Some(Ok(next)) => next,
+            Some(Err(_)) => return Err(TaskError::new(Fault::State, "a position has eight bytes")),
+        };
+        let stride = u64::from(context.runtime.parallelism);
+        Ok(NumbersReader { next, stride, records: self.records, item: 0, paused: false })
+    }
+}
+
+impl SourceReader for NumbersReader {
+    type Item = u64;
+
+    fn next(&mut self, now_ns: u64) -> Result<Next<'_, u64>, TaskError> {
+        if self.next >= self.records {
+            return Ok(Next::End);
+        }
+        let hash = xxh3_64(&(self.next ^ PAUSES).to_le_bytes());
+        if hash.is_multiple_of(PAUSE_EVERY) && !std::mem::replace(&mut self.paused, true) {
+            return Ok(Next::Wait(Pause::Until(now_ns + hash % PAUSE_NS_MAX)));
+        }
+        self.paused = false;
+        self.item = self.next;
+        self.next += self.stride;
+        Ok(Next::Item(&self.item))
+    }
+
+    fn position(&self, out: &mut Vec<u8>) -> Result<(), TaskError> {
+        out.extend_from_slice(&self.next.to_le_bytes());
+        Ok(())
+    }
+}
+
 /// The job. Arguments: `--records N`, `--partitions P`.
 pub fn ledger(job: &mut Job, args: &Args) -> JobResult {
     let (records, partitions): (u64, u64) = (args.required("records")?, args.required("partitions")?);
     let entries =
-        job.source("source", items(0..records)).map("entry", move |index| entry(*index, partitions)).fork();
+        job.source("source", Numbers { records }).map("entry", move |index| entry(*index, partitions)).fork();
     entries
         .branch()
         .key_by(|entry| entry[2])

@@ -3,6 +3,8 @@
 //! Nothing outlives a run. Always: the same seed gives the same run; a run ends with the whole output checked, or with the
 //! reason why not.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tidegate_ring::sim::{Random, SimCounts, Weather};
 
 use crate::cluster::{Cluster, DEADLOCK, Shape};
@@ -21,6 +23,7 @@ pub struct Tally {
     pub cuts: u64,
     pub stalls: u64,
     pub aborts: u64,
+    pub flips: u64,
     pub short: u64,
     pub late: u64,
     pub virtual_ns: u64,
@@ -30,7 +33,7 @@ pub struct Tally {
 impl Tally {
     /// Accidents of all kinds.
     pub fn faults(&self) -> u64 {
-        self.crashes + self.cuts + self.stalls + self.aborts
+        self.crashes + self.cuts + self.stalls + self.aborts + self.flips
     }
 }
 
@@ -60,7 +63,7 @@ fn weather(random: &mut Random) -> Weather {
         late: rate(random),
         late_ns: [0, 200_000],
         notification_ns: [1_000, 300_000],
-        reset: 0,
+        flip: [0, 0, 0, 40][random.below(4) as usize],
     }
 }
 
@@ -82,16 +85,26 @@ pub fn run(seed: u64, trace: bool) -> Result<Tally, (String, Tally)> {
         Ok(cluster) => cluster,
         Err(error) => return Err((error, tally)),
     };
-    let result = drive(&mut cluster, &mut random, &mut tally, &say);
-    let SimCounts { short, late, .. } = cluster.net.counts();
-    (tally.short, tally.late) = (short, late);
+    let result = caught(|| drive(&mut cluster, weather, &mut random, &mut tally, &say));
+    let SimCounts { short, late, flips, .. } = cluster.net.counts();
+    (tally.short, tally.late, tally.flips) = (short, late, flips);
     tally.virtual_ns = cluster.net.now_ns();
     tally.trace = cluster.trace_hash();
     result.map(|()| tally).map_err(|error| (error, tally))
 }
 
+/// A broken assertion of the runtime is a finding like any other.
+fn caught(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panicked: {}", words.unwrap_or_default()))
+    })
+}
+
 fn drive(
     cluster: &mut Cluster,
+    weather: Weather,
     random: &mut Random,
     tally: &mut Tally,
     say: &dyn Fn(&dyn Fn() -> String),
@@ -99,9 +112,13 @@ fn drive(
     let shape = cluster.shape;
     let reference = Reference::new(shape.records, u64::from(shape.parallelism), shape.parallelism);
     let mut accidents = random.within([2, ACCIDENTS_MAX]);
+    let mut calm_failures = 0;
     loop {
         let now = cluster.net.now_ns();
         say(&|| format!("{now} ns: attempt begins, {accidents} accidents to come"));
+        if accidents == 0 {
+            cluster.net.set_weather(Weather { flip: 0, ..weather });
+        }
         let result = attempt(cluster, random, tally, &mut accidents, say);
         let now = cluster.net.now_ns();
         match result {
@@ -110,7 +127,9 @@ fn drive(
             Err(error) => {
                 say(&|| format!("{now} ns: attempt failed: {error}"));
                 tally.restarts += 1;
-                if accidents == 0 && tally.restarts > 2 * ACCIDENTS_MAX {
+                // The attempt in which the last accident struck may fail, too.
+                calm_failures += u64::from(accidents == 0);
+                if calm_failures > 2 {
                     return Err(format!("the job fails without an accident: {error}"));
                 }
                 cluster.cancel()?;

@@ -746,7 +746,8 @@ where
             }
             for index in attempt.gates {
                 if let Some(gate) = self.ports.gates[index as usize].take() {
-                    gate.dismantle(&mut self.ports.shard);
+                    let in_order = attempt.life == Life::Retiring && !attempt.failed;
+                    gate.dismantle(&mut self.ports.shard, in_order);
                 }
             }
             self.hub.forget(attempt.job, attempt.epoch, attempt.number);

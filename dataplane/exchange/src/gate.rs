@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 use tidegate_arena::{Arena, Granted, Holder, HolderKind, Segment, Shard, Shared};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, ReceiveOrder, Violation};
+use tidegate_wire::plant::{Plant, planted};
 use tidegate_wire::{Body, Entry};
 
 use crate::event::Event;
@@ -276,7 +277,9 @@ impl Gate {
         for segment in entry.granted.drain(..) {
             shard.release(segment);
         }
-        self.policy.give_back(voided);
+        if !planted(Plant::KeepPromisesAtBarrier) {
+            self.policy.give_back(voided);
+        }
     }
 
     pub fn expect_backlog(&mut self, channel: usize, backlog: u16) {
@@ -355,7 +358,7 @@ impl Gate {
                 self.policy.take(granted);
                 let entry = &mut self.channels[channel as usize];
                 entry.credit.grant(granted);
-                entry.pending_grant += granted;
+                entry.pending_grant += granted - u32::from(planted(Plant::LoseCredit) && granted > 1);
                 list(entry, self.index, channel, links);
             }
             let entry = &self.channels[channel as usize];
@@ -468,7 +471,9 @@ impl Gate {
                 None
             }
             Outcome::Aborted { checkpoint } => {
-                self.resume_channels(checkpoint);
+                if !planted(Plant::ForgetResume) {
+                    self.resume_channels(checkpoint);
+                }
                 if let Some(Outcome::Aligned { checkpoint }) = self.alignment.follow_up() {
                     self.next = Some(self.aligned(checkpoint, now_ns));
                 }
@@ -525,10 +530,18 @@ impl Gate {
         }
     }
 
-    pub fn dismantle(self, shard: &mut Shard) {
+    /// Gives every segment back. After an end in order none is promised, queued or held: the books must say so.
+    ///
+    /// # Panics
+    /// If they do not: then credit was lost or invented on the way, and nothing that was counted can be believed.
+    pub fn dismantle(self, shard: &mut Shard, in_order: bool) {
+        let used = self.policy.used();
+        assert!(!in_order || used == 0, "gate \"{}\" ends with {used} segments unaccounted for", self.name);
         for channel in self.channels {
             for segment in channel.granted {
-                shard.release(segment);
+                if !planted(Plant::LeakGranted) {
+                    shard.release(segment);
+                }
             }
             for item in channel.queue {
                 if let Arrived::Data(segment, _) = item {
@@ -639,7 +652,9 @@ impl Input<'_> {
             InRoute::Local(local) => local.give_back(self.arena, segment),
             InRoute::Remote { .. } => {
                 self.shard.release(segment);
-                self.gate.policy.give_back(1);
+                if !planted(Plant::LoseQuota) {
+                    self.gate.policy.give_back(1);
+                }
                 if entry.credit.backlog() > 0 {
                     self.gate.mark_hungry(channel);
                 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tidegate_arena::{Arena, Sealed, Segment, Shared, spsc};
 use tidegate_flow::limits::EVENTS_MAX;
+use tidegate_wire::plant::{Plant, planted};
 
 use crate::event::Event;
 use crate::limits::LOCAL_SEGMENTS_MAX;
@@ -138,7 +139,7 @@ impl LocalConsumer {
     pub fn pop(&mut self) -> Option<LocalItem> {
         let item = self.items.try_pop();
         // An event gives no segment back, but the producer may be waiting for the queue to be empty, or to have room.
-        self.owes_ring |= matches!(item, Some(LocalItem::Event(_)));
+        self.owes_ring |= matches!(item, Some(LocalItem::Event(_))) && !planted(Plant::LoseWakeUp);
         item
     }
 

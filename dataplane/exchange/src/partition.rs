@@ -12,6 +12,7 @@ use tidegate_arena::{Arena, Filling, Holder, HolderKind, Sealed, Segment, Shard}
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{SendCredit, SendOrder};
 use tidegate_record::{Record, Slot, WriteError};
+use tidegate_wire::plant::{Plant, planted};
 use tidegate_wire::{Body, Data, Entry, payload_crc};
 
 use crate::error::EmitError;
@@ -571,7 +572,9 @@ impl Output<'_> {
             if self.partition.channels[channel as usize].closed {
                 continue;
             }
-            self.partition.seal(channel as usize, self.arena);
+            if !planted(Plant::BarrierOvertakesData) {
+                self.partition.seal(channel as usize, self.arena);
+            }
             let out = &mut self.partition.channels[channel as usize];
             out.queue.push_back(Queued::Event(event));
             out.events += 1;

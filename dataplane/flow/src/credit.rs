@@ -8,6 +8,8 @@
 //! Inequalities: `SendCredit::available ≤ CREDITS_MAX`; at the consumer `outstanding` never exceeds what the gate reserved
 //! for the channel, and data is accepted only while `outstanding > 0`.
 
+use tidegate_wire::plant::{Plant, planted};
+
 use crate::error::Violation;
 use crate::limits::CREDITS_MAX;
 
@@ -59,7 +61,9 @@ impl SendCredit {
 
     /// A barrier was sent: what is left of the credit is void and data waits for the resume of `checkpoint`.
     pub fn barrier_sent(&mut self, checkpoint: u64) {
-        self.available = 0;
+        if !planted(Plant::KeepCreditAtBarrier) {
+            self.available = 0;
+        }
         self.stated = 0;
         self.barriers = self.barriers.wrapping_add(1);
         self.blocked_by = Some(checkpoint);
@@ -81,7 +85,7 @@ impl SendCredit {
     /// # Errors
     /// [`Violation::CreditOverflow`] if the sum passes any sensible bound.
     pub fn handle_grant(&mut self, credits: u32, barriers: u32) -> Result<bool, Violation> {
-        if barriers != self.barriers {
+        if barriers != self.barriers && !planted(Plant::TakeStaleGrant) {
             return Ok(false);
         }
         self.add(credits)?;

@@ -40,6 +40,7 @@ mod error;
 mod hello;
 mod limits;
 mod manifest;
+pub mod plant;
 mod raw;
 pub mod referee;
 mod writer;

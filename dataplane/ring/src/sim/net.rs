@@ -26,8 +26,8 @@ pub struct Weather {
     pub late_ns: [u64; 2],
     /// How long after its send a zero-copy notification comes.
     pub notification_ns: [u64; 2],
-    /// That an operation meets a reset.
-    pub reset: u32,
+    /// That a bit of what one step of a send moves is wrong on the other side.
+    pub flip: u32,
 }
 
 impl Weather {
@@ -39,7 +39,7 @@ impl Weather {
         late: 0,
         late_ns: [0, 0],
         notification_ns: [5_000, 50_000],
-        reset: 0,
+        flip: 0,
     };
 }
 
@@ -56,6 +56,8 @@ pub struct SimCounts {
     pub resets: u64,
     /// Stalls of a direction.
     pub stalls: u64,
+    /// Bits that were wrong.
+    pub flips: u64,
     /// Bytes delivered.
     pub bytes: u64,
 }
@@ -272,25 +274,16 @@ impl World {
     }
 
     /// What the side suffers now.
-    pub fn fault(&mut self, socket: &SimSocket) -> Option<IoFault> {
-        let reset = self.weather.reset;
-        if reset > 0 && self.streams[socket.stream].broken == [None; 2] && self.random.chance(reset) {
-            self.reset(socket.stream);
-        }
+    pub fn fault(&self, socket: &SimSocket) -> Option<IoFault> {
         let broken = self.streams[socket.stream].broken[socket.side];
         broken.filter(|(from_ns, _)| *from_ns <= self.now_ns).map(|(_, fault)| fault)
-    }
-
-    fn is_broken(&self, socket: &SimSocket) -> bool {
-        let broken = self.streams[socket.stream].broken[socket.side];
-        broken.is_some_and(|(from_ns, _)| from_ns <= self.now_ns)
     }
 
     /// Whether a write would move something, or fail.
     pub fn may_write(&self, socket: &SimSocket) -> bool {
         let stream = &self.streams[socket.stream];
         let pipe = &stream.pipes[socket.side];
-        self.is_broken(socket) || pipe.held < pipe.capacity && stream.broken == [None; 2]
+        self.fault(socket).is_some() || pipe.held < pipe.capacity && stream.broken == [None; 2]
     }
 
     /// Whether a read would bring something, or fail.
@@ -298,7 +291,7 @@ impl World {
         let pipe = &self.streams[socket.stream].pipes[1 - socket.side];
         let arrived = pipe.chunks.front().is_some_and(|chunk| chunk.at_ns <= self.now_ns);
         let over = pipe.chunks.is_empty() && pipe.fin_ns.is_some_and(|fin_ns| fin_ns <= self.now_ns);
-        self.is_broken(socket) || (arrived || over) && pipe.stalled_until_ns <= self.now_ns
+        self.fault(socket).is_some() || (arrived || over) && pipe.stalled_until_ns <= self.now_ns
     }
 
     /// Takes some of `wanted` bytes into the stream: says how many; `copy` brings them.
@@ -321,10 +314,15 @@ impl World {
         }
         let count = self.cut(room);
         let at_ns = self.now_ns + self.latency();
-        let pipe = &mut self.streams[at].pipes[side];
         let mut bytes = Vec::with_capacity(count as usize);
         copy(&mut bytes, count as usize);
         assert_eq!(bytes.len() as u64, count, "the driver brings what it promised");
+        if self.random.chance(self.weather.flip) {
+            self.counts.flips += 1;
+            let bit = self.random.below(count * 8);
+            bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+        }
+        let pipe = &mut self.streams[at].pipes[side];
         pipe.last_ns = pipe.last_ns.max(at_ns);
         let at_ns = pipe.last_ns;
         pipe.chunks.push_back(Chunk { at_ns, bytes, read: 0 });

@@ -1,0 +1,95 @@
+//! Planted bugs: rules dropped on purpose, so that it can be shown that the tests would notice.
+//!
+//! Only with the feature `plant`, which no release carries ([`PLANTED`] is asserted against there); without it
+//! [`planted`] is the constant `false`. At most one bug is planted at a time, for the whole process.
+
+/// A bug that can be planted. The number is what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Plant {
+    /// A gate takes the first channel's barrier for everybody's.
+    SkipAlignment = 1,
+    /// A barrier leaves before what was written ahead of it.
+    BarrierOvertakesData = 2,
+    /// Now and then a granted segment is not announced.
+    LoseCredit = 3,
+    /// Payloads are handed on whatever their checksum.
+    IgnoreChecksum = 4,
+    /// Channels that waited in an aborted alignment are forgotten.
+    ForgetResume = 5,
+    /// A gate that is torn down keeps what it had promised.
+    LeakGranted = 6,
+    /// Nobody tells a producer of the same process that an event was taken.
+    LoseWakeUp = 7,
+    /// A task does not pass an abort marker on.
+    SwallowAbortMarker = 8,
+    /// A sender keeps its credit across a barrier.
+    KeepCreditAtBarrier = 9,
+    /// A sender takes a grant that crossed its barrier.
+    TakeStaleGrant = 10,
+    /// A consumer answers a barrier by keeping the promised segments.
+    KeepPromisesAtBarrier = 11,
+    /// A task says that its data has ended while it still holds some.
+    EndTooEarly = 12,
+    /// A restored task misses what one key group held.
+    LoseKeyGroup = 13,
+    /// A key is sometimes sent to the neighbour of its owner.
+    WrongOwner = 14,
+    /// A snapshot is cut before the barrier's records are through.
+    SnapshotTooEarly = 15,
+    /// A read-out buffer is released, and its credit never given back.
+    LoseQuota = 16,
+}
+
+impl Plant {
+    /// All of them, with the names they go by.
+    pub const ALL: [(&'static str, Plant); 16] = [
+        ("skip-alignment", Plant::SkipAlignment),
+        ("barrier-overtakes-data", Plant::BarrierOvertakesData),
+        ("lose-credit", Plant::LoseCredit),
+        ("ignore-checksum", Plant::IgnoreChecksum),
+        ("forget-resume", Plant::ForgetResume),
+        ("leak-granted", Plant::LeakGranted),
+        ("lose-wake-up", Plant::LoseWakeUp),
+        ("swallow-abort-marker", Plant::SwallowAbortMarker),
+        ("keep-credit-at-barrier", Plant::KeepCreditAtBarrier),
+        ("take-stale-grant", Plant::TakeStaleGrant),
+        ("keep-promises-at-barrier", Plant::KeepPromisesAtBarrier),
+        ("end-too-early", Plant::EndTooEarly),
+        ("lose-key-group", Plant::LoseKeyGroup),
+        ("wrong-owner", Plant::WrongOwner),
+        ("snapshot-too-early", Plant::SnapshotTooEarly),
+        ("lose-quota", Plant::LoseQuota),
+    ];
+
+    /// The bug of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Plant> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, plant)| plant)
+    }
+}
+
+/// Whether this build can carry planted bugs.
+pub const PLANTED: bool = cfg!(feature = "plant");
+
+#[cfg(feature = "plant")]
+static ACTIVE: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+
+/// Plants a bug, or takes it out again.
+#[cfg(feature = "plant")]
+pub fn plant(bug: Option<Plant>) {
+    ACTIVE.store(bug.map_or(0, |bug| bug as u32), core::sync::atomic::Ordering::Relaxed);
+}
+
+/// Whether this bug is planted.
+#[inline(always)]
+#[must_use]
+pub fn planted(bug: Plant) -> bool {
+    #[cfg(feature = "plant")]
+    return ACTIVE.load(core::sync::atomic::Ordering::Relaxed) == bug as u32;
+    #[cfg(not(feature = "plant"))]
+    {
+        let _ = bug;
+        false
+    }
+}
