@@ -1,6 +1,9 @@
 //! The names of things: where epochs, checkpoints and pending output files lie.
 //!
-//! Pure functions. Always: names of the store are relative and use `/`; parsing is the inverse of printing.
+//! Pure functions. Always: names of the store are relative and use `/`; parsing is the inverse of printing. The name of
+//! an attempt's directory within `_pending` is [`PendingFolder`]'s, which sinks write and this side reads.
+
+use tidegate_graph::PendingFolder;
 
 /// Directory of the epochs, relative to the store.
 pub const EPOCHS: &str = "epochs";
@@ -10,9 +13,6 @@ pub const METADATA: &str = "_metadata";
 
 /// Name of the list of output files in a checkpoint's directory.
 pub const OUTPUTS: &str = "_outputs";
-
-/// Directory of uncommitted files within an output directory.
-pub const PENDING: &str = "_pending";
 
 /// Ending of the directory of a checkpoint that was set aside because it is damaged.
 pub const DAMAGED: &str = ".damaged";
@@ -60,32 +60,24 @@ pub fn parse_checkpoint(name: &str) -> Option<(u64, bool)> {
     parse_number(name.strip_prefix("chk-")?).map(|id| (id, damaged))
 }
 
-/// Directory of an attempt within `_pending`.
-pub fn attempt_dir(epoch: u64, attempt: u32) -> String {
-    format!("e{epoch}-a{attempt}")
+/// Beginning of the name under which an attempt's directory lies once it is fenced.
+pub const FENCED: &str = "fenced-";
+
+/// Name under which an attempt's directory lies once it is fenced.
+pub fn fenced_dir(name: &str) -> String {
+    format!("{FENCED}{name}")
 }
 
-/// Reads an attempt's directory name: epoch and attempt.
-pub fn parse_attempt_dir(name: &str) -> Option<(u64, u32)> {
-    let (epoch, attempt) = name.strip_prefix('e')?.split_once("-a")?;
-    Some((parse_number(epoch)?, u32::try_from(parse_number(attempt)?).ok()?))
-}
-
-/// Name under which a job's attempt directory lies once it is fenced.
-pub fn fenced_dir(job: u128, name: &str) -> String {
-    format!("{}{name}", fenced_prefix(job))
-}
-
-/// Beginning of the names of a job's fenced directories.
-pub fn fenced_prefix(job: u128) -> String {
-    format!("fenced-{job:032x}-")
+/// The attempt that a directory within `_pending` belongs to, fenced or not.
+pub fn owner(name: &str) -> Option<PendingFolder> {
+    PendingFolder::parse(name.strip_prefix(FENCED).unwrap_or(name))
 }
 
 /// Where a pending file lies after its attempt was fenced.
-pub fn fenced_path(job: u128, pending: &str) -> Option<String> {
+pub fn fenced_path(pending: &str) -> Option<String> {
     let (root, rest) = pending.rsplit_once("/_pending/")?;
     let (dir, file) = rest.split_once('/')?;
-    Some(format!("{root}/{PENDING}/{}/{file}", fenced_dir(job, dir)))
+    Some(format!("{root}/_pending/{}/{file}", fenced_dir(dir)))
 }
 
 /// Digits only, no sign, no leading zero: one name for one number.

@@ -7,6 +7,7 @@
 use crate::frame::{Damage, FrameKind, open, seal};
 use crate::limits::{INLINE_STATE_BYTES_MAX, METADATA_BYTES_MAX};
 use rkyv::{Archive, Deserialize, Serialize};
+use tidegate_graph::{PendingFolder, is_plain_path};
 
 /// One parallel instance of a vertex.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,7 +136,7 @@ pub struct GroupSlice {
 /// An output file that becomes visible when its checkpoint completes.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Committable {
-    /// Where it lies: `OUT/_pending/e<epoch>-a<attempt>/<file>`.
+    /// Where it lies: `OUT/_pending/<job>-e<epoch>-a<attempt>/<file>`.
     pub pending: String,
     /// Where it belongs, below `OUT`.
     pub target: String,
@@ -265,7 +266,7 @@ impl OperatorPart {
             }
             next = slice.group.saturating_add(1);
         }
-        self.committables.iter().try_for_each(Committable::check)
+        self.committables.iter().try_for_each(|file| file.check(job))
     }
 }
 
@@ -275,34 +276,34 @@ impl Committable {
         self.pending.rsplit_once("/_pending/").map(|(root, _)| root).filter(|root| !root.is_empty())
     }
 
-    /// Checks the shape of both paths.
+    /// Checks the shape of both paths of a file of `job`.
     ///
     /// # Errors
     /// A sentence naming the path.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self, job: u128) -> Result<(), String> {
         let root =
             self.root().ok_or_else(|| format!("pending file {:?} is not below _pending", self.pending))?;
         let rest = &self.pending[root.len() + "/_pending/".len()..];
-        let in_attempt = rest
-            .split_once('/')
-            .is_some_and(|(dir, file)| crate::layout::parse_attempt_dir(dir).is_some() && !file.is_empty());
-        if !in_attempt || !is_plain_path(&self.pending) {
-            return Err(format!("pending file {:?} is not in an attempt's directory", self.pending));
+        let in_attempt = rest.split_once('/').is_some_and(|(dir, file)| {
+            PendingFolder::parse(dir).is_some_and(|dir| dir.job == job) && !file.is_empty()
+        });
+        if !in_attempt {
+            return Err(format!(
+                "pending file {:?} is not in a directory of the job's attempts",
+                self.pending
+            ));
+        }
+        if let Some(path) = [&self.pending, &self.target].into_iter().find(|path| !is_plain_path(path)) {
+            return Err(format!(
+                "output file {path:?} has an empty, `.` or `..` component; give a plain path"
+            ));
         }
         let below = self.target.strip_prefix(root).and_then(|rest| rest.strip_prefix('/'));
-        if below.is_none_or(|rest| rest.is_empty() || rest.starts_with("_pending/"))
-            || !is_plain_path(&self.target)
-        {
+        if below.is_none_or(|rest| rest.is_empty() || rest.starts_with("_pending/")) {
             return Err(format!("target {:?} does not lie in {root:?}", self.target));
         }
         Ok(())
     }
-}
-
-/// No empty, `.` or `..` component after the first character, no NUL.
-fn is_plain_path(path: &str) -> bool {
-    let rest = path.strip_prefix('/').unwrap_or(path);
-    !path.contains('\0') && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn sized(kind: FrameKind, body: &[u8]) -> Result<Vec<u8>, Damage> {

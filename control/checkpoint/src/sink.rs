@@ -1,7 +1,7 @@
 //! The committer of file sinks as a state machine without I/O: fence, take back, commit, clean.
 //!
 //! It owns a list of things to do and nothing else. The rules it keeps:
-//! - before a restore every older attempt's directory in `_pending` is renamed away, so a zombie's rename by
+//! - before a restore the directory of every older attempt of the job in `_pending` is renamed away, so a zombie's rename by
 //!   path fails, and files of the restored checkpoint are committed from the renamed place;
 //! - a commit is idempotent: a target with the same length and hash is done, another content is a conflict,
 //!   and a file that is neither pending nor committed is corruption, never skipped;
@@ -13,6 +13,7 @@ use crate::layout;
 use crate::limits::SINK_BATCH_FILES;
 use crate::metadata::Committable;
 use std::collections::VecDeque;
+use tidegate_graph::PendingFolder;
 
 /// An operation on output files; paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,7 +221,7 @@ impl SinkCommit {
         if !self.fenced {
             return file.pending.clone();
         }
-        layout::fenced_path(self.job, &file.pending).unwrap_or_else(|| file.pending.clone())
+        layout::fenced_path(&file.pending).unwrap_or_else(|| file.pending.clone())
     }
 
     /// The next operation, or the end. Asking twice gives the same answer.
@@ -230,11 +231,9 @@ impl SinkCommit {
         };
         SinkStep::Op(match todo {
             Todo::FenceRoot(root) | Todo::CleanRoot(root) => SinkOp::ListPending { root: root.clone() },
-            Todo::FenceDir { root, name } => SinkOp::MoveDir {
-                root: root.clone(),
-                from: name.clone(),
-                to: layout::fenced_dir(self.job, name),
-            },
+            Todo::FenceDir { root, name } => {
+                SinkOp::MoveDir { root: root.clone(), from: name.clone(), to: layout::fenced_dir(name) }
+            }
             Todo::DropDir { root, name } => SinkOp::RemoveTree { root: root.clone(), name: name.clone() },
             Todo::TakeBack(files) => {
                 SinkOp::Probe { paths: files.iter().map(|file| file.target.clone()).collect() }
@@ -286,7 +285,10 @@ impl SinkCommit {
     }
 
     fn fence(&mut self, root: &str, names: Vec<String>) {
-        let older = |name: &String| layout::parse_attempt_dir(name).is_some_and(|dir| dir <= self.upto);
+        let older = |name: &String| {
+            PendingFolder::parse(name)
+                .is_some_and(|dir| dir.job == self.job && (dir.epoch, dir.attempt) <= self.upto)
+        };
         let todo: Vec<Todo> = names
             .into_iter()
             .filter(older)
@@ -345,12 +347,11 @@ impl SinkCommit {
     }
 
     fn clean(&mut self, root: String, names: Vec<String>) {
-        let prefix = layout::fenced_prefix(self.job);
-        let mut todo: Vec<Todo> = names
-            .into_iter()
-            .filter(|name| name.starts_with(&prefix))
-            .map(|name| Todo::DropDir { root: root.clone(), name })
-            .collect();
+        let ours = |name: &String| {
+            name.starts_with(layout::FENCED) && layout::owner(name).is_some_and(|dir| dir.job == self.job)
+        };
+        let mut todo: Vec<Todo> =
+            names.into_iter().filter(ours).map(|name| Todo::DropDir { root: root.clone(), name }).collect();
         todo.push(Todo::RemovePending(root));
         self.front(todo);
     }

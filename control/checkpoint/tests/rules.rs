@@ -390,8 +390,12 @@ fn a_cancel_does_not_lose_the_output_of_a_completed_checkpoint() {
     c.handle(Input::Tick, 100);
     ack(&mut c, 1, 1, SOURCE, 100);
     let mut sink = part(COUNT, false);
-    let file =
-        Committable { pending: "/out/_pending/e1-a1/f".into(), target: "/out/f".into(), len: 1, hash: 1 };
+    let file = Committable {
+        pending: "/out/_pending/00000000000000000000000000000009-e1-a1/f".into(),
+        target: "/out/f".into(),
+        len: 1,
+        hash: 1,
+    };
     sink.operators.push(OperatorPart {
         operator: 1,
         inline: Vec::new(),

@@ -4,13 +4,14 @@ mod model;
 
 use model::{Rows, World};
 use tidegate_checkpoint::*;
+use tidegate_graph::PendingFolder;
 
 const JOB: u128 = 9;
 
 fn file(attempt: u32, name: &str, rows: &[u64]) -> (Committable, Rows) {
     let rows = Rows(rows.to_vec());
     let committable = Committable {
-        pending: format!("/out/_pending/e1-a{attempt}/{name}"),
+        pending: format!("/out/_pending/00000000000000000000000000000009-e1-a{attempt}/{name}"),
         target: format!("/out/{name}"),
         len: rows.len(),
         hash: rows.hash(),
@@ -22,7 +23,7 @@ fn file(attempt: u32, name: &str, rows: &[u64]) -> (Committable, Rows) {
 /// committed: x belongs to a checkpoint that must be taken back.
 fn world() -> (World, Vec<Committable>, Vec<Committable>) {
     let mut world = World::default();
-    world.make_dir("/out/_pending/e1-a3");
+    world.make_dir("/out/_pending/00000000000000000000000000000009-e1-a3");
     let mut files = Vec::new();
     for (name, rows) in [("a", [1, 2]), ("b", [3, 4]), ("c", [5, 6])] {
         let (committable, rows) = file(3, name, &rows);
@@ -113,8 +114,8 @@ fn a_zombie_cannot_rename_after_the_fence_and_its_new_files_are_garbage() {
     let zombie = SinkCommit::complete(JOB, files.clone());
     assert!(matches!(run(&mut world, zombie, None), Err(SinkError::Missing { .. })));
     // It makes its directory anew and writes into it.
-    world.make_dir("/out/_pending/e1-a3");
-    assert!(world.write("/out/_pending/e1-a3/a", Rows(vec![99])));
+    world.make_dir("/out/_pending/00000000000000000000000000000009-e1-a3");
+    assert!(world.write("/out/_pending/00000000000000000000000000000009-e1-a3/a", Rows(vec![99])));
     // The leader crashes, and the next one restores the same checkpoint.
     assert!(run(&mut world, restore(&files, &old, 5), None).unwrap());
     assert_eq!(world.visible(), [1, 2, 3, 4]);
@@ -124,9 +125,27 @@ fn a_zombie_cannot_rename_after_the_fence_and_its_new_files_are_garbage() {
 #[test]
 fn a_newer_leaders_attempt_is_left_alone() {
     let (mut world, files, old) = world();
-    world.make_dir("/out/_pending/e2-a5");
+    world.make_dir("/out/_pending/00000000000000000000000000000009-e2-a5");
     assert!(run(&mut world, restore(&files, &old, 4), None).unwrap());
-    assert!(world.dirs.contains("/out/_pending/e2-a5"));
+    assert!(world.dirs.contains("/out/_pending/00000000000000000000000000000009-e2-a5"));
+}
+
+#[test]
+fn another_jobs_attempts_are_left_alone_whatever_their_numbers() {
+    let (mut world, files, old) = world();
+    let other = format!("/out/_pending/{}", PendingFolder { job: JOB + 1, epoch: 1, attempt: 3 });
+    let fenced =
+        format!("/out/_pending/{}{}", layout::FENCED, PendingFolder { job: JOB + 1, epoch: 1, attempt: 1 });
+    for dir in [&other, &fenced] {
+        world.make_dir(dir);
+        assert!(world.write(&format!("{dir}/a"), Rows(vec![99])));
+    }
+    assert!(run(&mut world, restore(&files, &old, 4), None).unwrap());
+    assert!(run(&mut world, SinkCommit::end(JOB, vec!["/out".into()], (9, 9)), None).unwrap());
+    assert_eq!(world.visible(), [1, 2, 3, 4]);
+    assert!(
+        world.files.contains_key(&format!("{other}/a")) && world.files.contains_key(&format!("{fenced}/a"))
+    );
 }
 
 #[test]
@@ -159,7 +178,7 @@ fn only_files_with_the_recorded_content_are_taken_back() {
 #[test]
 fn many_files_go_in_batches() {
     let mut world = World::default();
-    world.make_dir("/out/_pending/e1-a3");
+    world.make_dir("/out/_pending/00000000000000000000000000000009-e1-a3");
     let mut files = Vec::new();
     let count = limits::SINK_BATCH_FILES as u64 * 2 + 1;
     for row in 0..count {

@@ -64,7 +64,7 @@ pub struct GroupSlice {
 /// An output file that is complete and synced but not yet visible.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committable {
-    /// Where it lies: `OUT/_pending/e<epoch>-a<attempt>/<file>`, absolute.
+    /// Where it lies: `OUT/_pending/<job>-e<epoch>-a<attempt>/<file>`, absolute.
     pub pending: String,
     /// Where it belongs: `OUT/…/part-<subtask>-<counter>.csv`, absolute, in the same output directory.
     pub target: String,

@@ -13,6 +13,7 @@ mod job;
 mod key_group;
 mod limits;
 mod need;
+mod output;
 mod placement;
 mod validate;
 
@@ -25,5 +26,6 @@ pub use limits::{
     PARTITION_SEGMENTS_AHEAD, PARTITION_SEGMENTS_MIN, VERTICES_MAX,
 };
 pub use need::{EdgeNeed, Segments, SlotNeed, segment_need};
+pub use output::{PENDING, PendingFolder, is_plain_path, normal_path};
 pub use placement::{GroupNeed, Placement, PlacementError, SlotId, SlotOffer, place};
 pub use validate::GraphError;

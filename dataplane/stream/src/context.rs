@@ -14,6 +14,8 @@ use crate::slot::snapshot::{OperatorRestore, TaskRestore};
 /// What an operator instance knows of itself; given to every `open`.
 #[derive(Clone, Debug)]
 pub struct RuntimeContext {
+    /// The job's id.
+    pub job: u128,
     /// The operator's name as the job gave it.
     pub operator: String,
     /// The operator's stable id.

@@ -5,12 +5,13 @@
 //! depend on names and uids only, never on order or parallelism.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use thiserror::Error;
 use tidegate_graph::{
     Edge, GraphError, JobGraph, Operator, OperatorKind, Partitioner, Vertex, default_max_parallelism,
+    normal_path,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -174,17 +175,22 @@ pub(crate) struct Draft {
     max_parallelism: Option<u32>,
     pub(crate) vertices: Vec<VertexDraft>,
     pub(crate) edges: Vec<EdgeDraft>,
+    /// What relative output folders are relative to, if that is known.
+    folder: Option<String>,
+    outputs: BTreeSet<String>,
     /// The first thing that went wrong; methods of streams return streams, so it is kept until `build`.
     pub(crate) error: Option<BuildError>,
 }
 
 impl Draft {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, folder: Option<&str>) -> Self {
         Draft {
             name: name.to_owned(),
             max_parallelism: None,
             vertices: Vec::new(),
             edges: Vec::new(),
+            folder: folder.map(str::to_owned),
+            outputs: BTreeSet::new(),
             error: None,
         }
     }
@@ -205,6 +211,15 @@ impl Draft {
         operators.len() - 1
     }
 
+    /// Makes a sink's output folder plain, and absolute if possible, and remembers it.
+    pub(crate) fn output(&mut self, output: &mut String) {
+        match &self.folder {
+            Some(folder) if !output.starts_with('/') => *output = normal_path(&format!("{folder}/{output}")),
+            _ => *output = normal_path(output),
+        }
+        self.outputs.insert(output.clone());
+    }
+
     pub(crate) fn fail(&mut self, error: BuildError) {
         self.error.get_or_insert(error);
     }
@@ -223,8 +238,8 @@ impl Draft {
 pub struct Shared(Rc<RefCell<Draft>>);
 
 impl Shared {
-    fn new(name: &str) -> Self {
-        Shared(Rc::new(RefCell::new(Draft::new(name))))
+    fn new(name: &str, folder: Option<&str>) -> Self {
+        Shared(Rc::new(RefCell::new(Draft::new(name, folder))))
     }
 
     pub(crate) fn borrow_mut(&self) -> RefMut<'_, Draft> {
@@ -255,10 +270,6 @@ pub struct Job {
 }
 
 impl Job {
-    fn new(name: &str) -> Self {
-        Job { draft: Shared::new(name) }
-    }
-
     /// Sets the number of key groups: the most subtasks any operator can ever have, and fixed for the life of the job's
     /// state. Without it, one and a half times the default parallelism, as a power of two, at least 128.
     pub fn max_parallelism(&mut self, groups: u32) {
@@ -290,9 +301,20 @@ impl Job {
         args: &Args,
         parallelism: u32,
     ) -> Result<BuiltJob, BuildError> {
-        let mut job = Job::new(name);
+        Job::build_in(None, name, function, args, parallelism)
+    }
+
+    /// As `build`; output folders that are relative are so to `folder`.
+    pub(crate) fn build_in(
+        folder: Option<&str>,
+        name: &str,
+        function: impl FnOnce(&mut Job, &Args) -> JobResult,
+        args: &Args,
+        parallelism: u32,
+    ) -> Result<BuiltJob, BuildError> {
+        let mut job = Job { draft: Shared::new(name, folder) };
         let outcome = function(&mut job, args);
-        let draft = job.draft.0.replace(Draft::new(name));
+        let draft = job.draft.0.replace(Draft::new(name, None));
         // An unknown flag usually explains why another one is missing, so it is named first.
         args.check()?;
         outcome?;
@@ -304,6 +326,9 @@ impl Job {
 pub struct BuiltJob {
     /// What the control plane sees.
     pub graph: JobGraph,
+    /// The output folders of its sinks, each once: plain, and absolute unless the job was given a relative one and nobody
+    /// knows what it is relative to.
+    pub outputs: Vec<String>,
     factories: Vec<TaskFactory>,
 }
 
@@ -362,7 +387,7 @@ fn finish(mut draft: Draft, parallelism: u32) -> Result<BuiltJob, BuildError> {
     let max_parallelism = draft.max_parallelism.unwrap_or_else(|| default_max_parallelism(largest));
     let graph = JobGraph { name: draft.name, max_parallelism, vertices, edges };
     graph.validate()?;
-    Ok(BuiltJob { graph, factories })
+    Ok(BuiltJob { graph, outputs: draft.outputs.into_iter().collect(), factories })
 }
 
 fn check_ends(draft: &Draft) -> Result<(), BuildError> {

@@ -1,6 +1,7 @@
 //! The jobs of a binary, by name.
 //!
-//! Immutable once made and shared by all slots of a process. Always: names are unique.
+//! Immutable once made and shared by all slots of a process. Always: names are unique; the folder that relative outputs
+//! are relative to is absolute.
 
 use std::sync::Arc;
 
@@ -48,7 +49,8 @@ impl JobEntry {
         self
     }
 
-    /// Describes a flag. Flags that are not described work too; they are missing from the help only.
+    /// Describes a flag. Flags that are not described work too; they are missing from the help, and a path among them has
+    /// to be absolute on a cluster: only where `value` is `FILE` or `DIR` is it made so when the job is submitted.
     #[must_use]
     pub fn flag(mut self, name: &str, value: &str, help: &str) -> Self {
         self.flags.push(FlagHelp { name: name.to_owned(), value: value.to_owned(), help: help.to_owned() });
@@ -109,6 +111,7 @@ impl std::fmt::Debug for JobEntry {
 #[derive(Clone, Debug, Default)]
 pub struct Jobs {
     entries: Arc<Vec<JobEntry>>,
+    folder: Option<Arc<str>>,
 }
 
 impl Jobs {
@@ -126,7 +129,19 @@ impl Jobs {
             let twice = entries[..place].iter().any(|earlier| earlier.name == entry.name);
             assert!(!twice, "two jobs are called {:?}: rename one", entry.name);
         }
-        Jobs { entries: Arc::new(entries) }
+        Jobs { entries: Arc::new(entries), folder: None }
+    }
+
+    /// The same jobs, whose relative output folders are relative to `folder`. For a cluster in one process: elsewhere each
+    /// process has a working directory of its own, so that relative ones have no meaning.
+    ///
+    /// # Panics
+    /// If `folder` is itself relative.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &str) -> Self {
+        assert!(folder.starts_with('/'), "outputs cannot be relative to the relative folder {folder:?}");
+        self.folder = Some(folder.into());
+        self
     }
 
     /// All of them, in the order given.
@@ -148,6 +163,7 @@ impl Jobs {
         for flag in &entry.flags {
             args.declare(&flag.name);
         }
-        Job::build(name, |job, args| (entry.function)(job, args), &args, parallelism)
+        let folder = self.folder.as_deref();
+        Job::build_in(folder, name, |job, args| (entry.function)(job, args), &args, parallelism)
     }
 }

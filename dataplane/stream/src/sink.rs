@@ -5,6 +5,8 @@
 //! committables travel in the checkpoint, and whoever completes it renames the files. Always: an item written
 //! before `cut(n)` is in a committable of a checkpoint ≤ n, one written after it is not.
 
+use tidegate_graph::{PENDING, PendingFolder};
+
 use crate::context::{RuntimeContext, Waker};
 use crate::error::TaskError;
 use crate::files::{FileEvent, Files};
@@ -13,6 +15,11 @@ use crate::files::{FileEvent, Files};
 pub trait Sink<In: ?Sized>: Clone + Send + 'static {
     /// One instance of it.
     type Writer: SinkWriter<In>;
+
+    /// The folders that its files go to; none if it writes no files. They are checked when the job is submitted, and other
+    /// attempts are kept out of them. Given for change: a path becomes plain, and absolute if the job's folder is known,
+    /// before the sink is used.
+    fn outputs(&mut self) -> Vec<&mut String>;
 
     /// Makes the writer of one subtask. Called on the slot thread: must not block.
     fn open(&self, context: &SinkContext<'_>) -> Result<Self::Writer, TaskError>;
@@ -29,9 +36,11 @@ pub struct SinkContext<'a> {
 }
 
 impl SinkContext<'_> {
-    /// The folder under the sink's output folder that only this attempt writes to: `_pending/e<epoch>-a<attempt>`.
+    /// The folder under the sink's output folder that only this attempt writes to:
+    /// `_pending/<job>-e<epoch>-a<attempt>`.
     pub fn pending_folder(&self) -> String {
-        format!("_pending/e{}-a{}", self.runtime.epoch, self.runtime.attempt)
+        let RuntimeContext { job, epoch, attempt, .. } = *self.runtime;
+        format!("{PENDING}/{}", PendingFolder { job, epoch, attempt })
     }
 }
 

@@ -193,9 +193,10 @@ impl<V: Visible, R: Root, C: Chain<R::Item, Out = V::Ref>> Stream<V, R, C> {
     }
 
     /// Ends the stream in a sink.
-    pub fn sink<S: Sink<V::Ref>>(self, name: &str, sink: S) -> Sunk {
+    pub fn sink<S: Sink<V::Ref>>(self, name: &str, mut sink: S) -> Sunk {
         let path = format!("{}/{name}", self.path);
         let mut draft = self.job.borrow_mut();
+        sink.outputs().into_iter().for_each(|output| draft.output(output));
         let operator = draft.operator(self.vertex, name, &path, OperatorKind::Sink);
         drop(draft);
         let tail = ChainedSpec { chain: self.chain, tail: SinkSpec { sink, operator } };

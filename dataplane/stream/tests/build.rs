@@ -2,7 +2,7 @@
 
 use tidegate_graph::{OperatorKind, Partitioner};
 use tidegate_stream::testing::{collect, items};
-use tidegate_stream::{Args, BuildError, BuiltJob, Job, JobResult};
+use tidegate_stream::{Args, BuildError, BuiltJob, Job, JobEntry, JobResult, Jobs};
 
 fn build(
     function: impl FnOnce(&mut Job, &Args) -> JobResult,
@@ -218,4 +218,25 @@ fn the_same_job_has_the_same_fingerprint() {
     let graph = |parallelism| build(job, parallelism).unwrap().graph.fingerprint();
     assert_eq!(graph(2), graph(2));
     assert_ne!(graph(2), graph(3));
+}
+
+#[test]
+fn the_outputs_of_a_job_are_those_of_its_sinks_made_plain() {
+    let job = |job: &mut Job, args: &Args| {
+        let output: String = args.required("output")?;
+        let fork = job.source("n", items(0..3u64)).fork();
+        fork.branch().sink("one", collect(&output));
+        fork.branch().map("twice", |n| n * 2).sink("two", collect("/b/./two/"));
+        fork.branch().map("thrice", |n| n * 3).sink("three", collect("//b/three/../two"));
+        Ok(())
+    };
+    let jobs = Jobs::new([JobEntry::new("job", job)]);
+    let outputs = |jobs: &Jobs, output: &str| {
+        let args = ["--output".to_owned(), output.to_owned()];
+        jobs.build("job", &args, 1).expect("a good job").outputs
+    };
+    assert_eq!(outputs(&jobs, "../out"), ["../out", "/b/two"], "nobody knows what it is relative to");
+    let embedded = jobs.in_folder("/home/me");
+    assert_eq!(outputs(&embedded, "../out"), ["/b/two", "/home/out"]);
+    assert_eq!(outputs(&embedded, "/out"), ["/b/two", "/out"]);
 }

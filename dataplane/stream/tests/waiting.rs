@@ -13,6 +13,9 @@ struct Stuck {
 
 impl Sink<u64> for Stuck {
     type Writer = Stuck;
+    fn outputs(&mut self) -> Vec<&mut String> {
+        Vec::new()
+    }
     fn open(&self, _context: &SinkContext<'_>) -> Result<Stuck, TaskError> {
         Ok(self.clone())
     }

@@ -81,7 +81,7 @@ pub(super) fn sink(op: SinkOp) -> Result<SinkDone, String> {
 }
 
 fn pending(root: &str) -> PathBuf {
-    Path::new(root).join(layout::PENDING)
+    Path::new(root).join(tidegate_graph::PENDING)
 }
 
 fn move_dir(from: &Path, to: &Path) -> Result<Moved, String> {

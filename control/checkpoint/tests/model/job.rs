@@ -7,6 +7,7 @@
 
 use super::{Rows, Stored, World};
 use tidegate_checkpoint::*;
+use tidegate_graph::PendingFolder;
 
 pub const JOB: u128 = 9;
 pub const ROWS: u64 = 60;
@@ -28,7 +29,11 @@ struct Attempt {
 
 impl Attempt {
     fn dir(&self) -> String {
-        format!("{ROOT}/_pending/{}", layout::attempt_dir(self.epoch, self.number))
+        format!("{ROOT}/_pending/{}", self.folder())
+    }
+
+    fn folder(&self) -> PendingFolder {
+        PendingFolder { job: JOB, epoch: self.epoch, attempt: self.number }
     }
 
     fn emit(&mut self, rows: u64) {

@@ -69,6 +69,10 @@ struct Discard;
 impl<In: ?Sized> Sink<In> for Discard {
     type Writer = Self;
 
+    fn outputs(&mut self) -> Vec<&mut String> {
+        Vec::new()
+    }
+
     fn open(&self, _context: &SinkContext<'_>) -> Result<Self, TaskError> {
         Ok(Self)
     }

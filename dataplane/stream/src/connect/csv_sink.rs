@@ -9,6 +9,8 @@
 
 use std::marker::PhantomData;
 
+use tidegate_graph::normal_path;
+
 use crate::connect::csv_row::CsvRow;
 use crate::connect::limits::{COLUMNS_MAX, PARTS_WAITING_MAX};
 use crate::error::{Fault, TaskError};
@@ -64,9 +66,8 @@ where
         columns: impl IntoIterator<Item = N>,
         function: F,
     ) -> Self {
-        let output = output.into();
         CsvSink {
-            output: output.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(&output).to_owned(),
+            output: output.into(),
             folder: None,
             columns: columns.into_iter().map(Into::into).collect(),
             delimiter: b',',
@@ -116,9 +117,14 @@ where
 {
     type Writer = CsvWriter<In, F>;
 
+    fn outputs(&mut self) -> Vec<&mut String> {
+        vec![&mut self.output]
+    }
+
     fn open(&self, context: &SinkContext<'_>) -> Result<CsvWriter<In, F>, TaskError> {
-        let folder = self.folder.as_ref().map(|folder| format!("/{folder}")).unwrap_or_default();
-        let name = format!("{folder}/part-{}", context.runtime.subtask);
+        // However it is written, the folder lies within the output: the way out of that is cut off at its root.
+        let folder = normal_path(&format!("/{}", self.folder.as_deref().unwrap_or_default()));
+        let name = format!("{}/part-{}", folder.trim_end_matches('/'), context.runtime.subtask);
         Ok(CsvWriter {
             header: self.header()?,
             columns: self.columns.len(),

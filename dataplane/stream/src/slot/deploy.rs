@@ -183,6 +183,7 @@ fn contexts(
     restored: Option<u64>,
 ) -> Vec<RuntimeContext> {
     let context = |operator: &tidegate_graph::Operator| RuntimeContext {
+        job: deployment.job,
         operator: operator.name.clone(),
         operator_id: operator.id,
         subtask,

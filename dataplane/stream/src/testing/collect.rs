@@ -24,6 +24,10 @@ pub struct Collect {
 impl<T: Field> Sink<T> for Collect {
     type Writer = CollectWriter;
 
+    fn outputs(&mut self) -> Vec<&mut String> {
+        vec![&mut self.name]
+    }
+
     fn open(&self, context: &SinkContext<'_>) -> Result<CollectWriter, TaskError> {
         let counter = match context.states {
             [] => 0,

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tidegate_exchange::{AttemptPlan, ChannelPlan, GatePlan, PartitionPlan, SlotId, TaskPorts};
-use tidegate_graph::{Channel, JobGraph, Partitioner, Subtask, group_range};
+use tidegate_graph::{Channel, JobGraph, PENDING, Partitioner, PendingFolder, Subtask, group_range};
 use tidegate_record::{Field, from_snapshot};
 
 use crate::jobs::Jobs;
@@ -155,7 +155,8 @@ impl Manager {
 
     /// The attempt is over: throws away what it did not commit.
     pub fn discard_pending(&self) {
-        self.store.remove_all(&format!("_pending/e{EPOCH}-a{}/", self.attempt));
+        let folder = PendingFolder { job: JOB, epoch: EPOCH, attempt: self.attempt };
+        self.store.remove_all(&format!("{PENDING}/{folder}/"));
     }
 
     /// Every slot has prepared the attempt.

@@ -16,7 +16,7 @@ fn put(n: &u64, row: &mut CsvRow<'_>) {
 type Put = fn(&u64, &mut CsvRow<'_>);
 
 fn sink() -> CsvSink<u64, Put> {
-    CsvSink::new("out/", ["n", "text"], put as Put)
+    CsvSink::new("out", ["n", "text"], put as Put)
 }
 
 struct Rig {
@@ -78,7 +78,7 @@ fn a_part_per_barrier_with_its_header() {
     let [part] = parts.as_slice() else { panic!("{parts:?}") };
     assert_eq!(
         (part.pending.as_str(), part.target.as_str()),
-        ("out/_pending/e1-a1/part-2-1.csv", "out/part-2-1.csv")
+        ("out/_pending/00000000000000000000000000000001-e1-a1/part-2-1.csv", "out/part-2-1.csv")
     );
     let text = rig.text(&part.pending);
     assert_eq!(text, "n,text\n1,\"x,y\"\n2,\"x,y\"\n");
@@ -90,7 +90,10 @@ fn a_part_per_barrier_with_its_header() {
     rig.pump();
     let parts = rig.prepared(2).unwrap();
     assert_eq!(targets(&parts), ["out/part-2-2.csv"]);
-    assert_eq!(rig.text("out/_pending/e1-a1/part-2-2.csv"), "n,text\n3,\"x,y\"\n");
+    assert_eq!(
+        rig.text("out/_pending/00000000000000000000000000000001-e1-a1/part-2-2.csv"),
+        "n,text\n3,\"x,y\"\n"
+    );
 }
 
 #[test]
@@ -110,7 +113,10 @@ fn no_rows_no_part() {
     rig.writer.close(&mut rig.files);
     rig.pump();
     assert_eq!((rig.files.on_loan(), rig.files.open_files()), (0, 0));
-    assert_eq!(rig.files.store().paths(), ["out/_pending/e1-a1/part-0-1.csv"]);
+    assert_eq!(
+        rig.files.store().paths(),
+        ["out/_pending/00000000000000000000000000000001-e1-a1/part-0-1.csv"]
+    );
 }
 
 #[test]
@@ -135,7 +141,21 @@ fn numbers_go_on_behind_the_restored_checkpoint() {
     rig.cut(43);
     rig.pump();
     assert_eq!(targets(&rig.prepared(43).unwrap()), ["out/sub/part-0-42.csv"]);
-    assert_eq!(rig.files.store().paths(), ["out/_pending/e1-a1/sub/part-0-42.csv"]);
+    assert_eq!(
+        rig.files.store().paths(),
+        ["out/_pending/00000000000000000000000000000001-e1-a1/sub/part-0-42.csv"]
+    );
+}
+
+#[test]
+fn a_folder_does_not_lead_out_of_the_output() {
+    for (folder, target) in [("../sub/", "out/sub/part-0-1.csv"), ("a/../..", "out/part-0-1.csv")] {
+        let mut rig = Rig::new(&sink().folder(folder), &runtime(0, 1, None));
+        rig.write([1]);
+        rig.cut(1);
+        rig.pump();
+        assert_eq!(targets(&rig.prepared(1).unwrap()), [target]);
+    }
 }
 
 #[test]
@@ -164,7 +184,7 @@ fn an_output_that_cannot_be_written_fails_by_name() {
     let error = events.iter().find_map(|event| rig.writer.file_event(event).err()).unwrap();
     assert_eq!(error.fault(), Fault::Sink);
     assert!(
-        error.message().starts_with("output out: it cannot be written: out/_pending/e1-a1/part-0-1.csv"),
+        error.message().starts_with("output out: it cannot be written: out/_pending/00000000000000000000000000000001-e1-a1/part-0-1.csv"),
         "{error}"
     );
 }

@@ -17,6 +17,7 @@ use crate::source::{Next, Source, SourceContext, SourceReader};
 /// Subtask `subtask` of `parallelism`, restored from `restored`.
 fn runtime(subtask: u32, parallelism: u32, restored: Option<u64>) -> RuntimeContext {
     RuntimeContext {
+        job: 1,
         operator: "connector".to_owned(),
         operator_id: 1,
         subtask,
