@@ -59,6 +59,8 @@ pub struct Submission {
     pub request: JobRequest,
     /// What the planner made of it.
     pub planned: Planned,
+    /// What the directory or the output directories say against it, unless the job is known: then they are its own.
+    pub objection: Option<Rejection>,
 }
 
 /// A job found in the directory at the start.

@@ -47,8 +47,9 @@ pub const REQUEST_BODY_BYTES_MAX: usize = 1 << 20;
 /// Time that a request may take, reading its body and planning its job included, in milliseconds.
 pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 
-/// Parallelism that may be asked for.
-pub const PARALLELISM_MAX: u32 = 32_768;
+/// Entries of an output directory that are looked at, before a job may write there, for files of an earlier one. What is
+/// missed then is still refused when the first file is committed.
+pub const OUTPUT_SCAN_MAX: usize = 10_000;
 
 /// Arguments of a job.
 pub const ARGS_MAX: usize = 1_024;

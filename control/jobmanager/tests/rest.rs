@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 const BINARY: u64 = 3;
 
-/// Knows one job; its first argument is the parallelism of its vertices, else the default.
+/// Knows one job, whose arguments after the first are output directories.
 struct Plan;
 
 impl Planner for Plan {
@@ -31,7 +31,7 @@ impl Planner for Plan {
             slot_group: "default".into(),
             operators: vec![Operator { id: u64::from(id) + 100, name: name.into(), kind }],
         };
-        Ok(JobGraph {
+        let graph = JobGraph {
             name: name.into(),
             max_parallelism: 128,
             vertices: vec![vertex(0, "read", OperatorKind::Source), vertex(1, "add", OperatorKind::Keyed)],
@@ -43,8 +43,8 @@ impl Planner for Plan {
                 schema: 7,
                 record: "Word".into(),
             }],
-        }
-        .into())
+        };
+        Ok(Planned { graph, outputs: args.iter().skip(1).cloned().collect() })
     }
 
     fn names(&self) -> Vec<String> {
@@ -393,6 +393,54 @@ fn a_jobmanager_takes_up_its_jobs_where_the_last_one_left_them() {
     let rest = Rest::at(running.rest_addr);
     rest.wait_state(&id, "FINISHED");
     assert_eq!(rest.get(&path).1["restored"].as_array().unwrap().len(), 2);
+    running.shutdown();
+}
+
+#[test]
+fn an_output_in_use_is_refused_but_not_to_the_job_that_uses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let Cluster { running, rest, fake: _fake, .. } = cluster(dir.path());
+    let (output, link) = (dir.path().join("out"), dir.path().join("link"));
+    let submit = |id: u32, output: &Path| {
+        rest.post(&json!({ "job": "count", "args": ["--outputs", output], "jobId": format!("{id:032x}") }))
+    };
+    let text = error(submit(1, Path::new("out")), 422);
+    assert!(text.contains("output directory out is relative"), "{text}");
+    let text = error(submit(1, Path::new("/a/../out")), 422);
+    assert!(text.contains("/a/../out"), "{text}");
+
+    assert_eq!(submit(1, &output).0, 201);
+    std::fs::create_dir(&output).unwrap();
+    std::fs::write(output.join("part-0-1.csv"), "").unwrap();
+    assert_eq!(submit(1, &output).0, 201, "it is the same job");
+    std::os::unix::fs::symlink(&output, &link).unwrap();
+    let text = error(submit(2, &output), 409);
+    assert!(text.contains("belongs to job 00000000000000000000000000000001"), "{text}");
+
+    rest.patch(&format!("/jobs/{:032x}?mode=cancel", 1));
+    rest.wait_state(&format!("{:032x}", 1), "CANCELED");
+    for output in [&output, &link] {
+        let text = error(submit(2, output), 422);
+        assert!(text.contains("part-0-1.csv") && text.contains("choose another directory"), "{text}");
+    }
+    std::fs::remove_file(output.join("part-0-1.csv")).unwrap();
+    assert_eq!(submit(2, &output).0, 201);
+    let text = error(submit(3, &link), 409);
+    assert!(text.contains("belongs to job 00000000000000000000000000000002"), "by another name: {text}");
+    running.shutdown();
+}
+
+#[test]
+fn the_id_of_a_record_that_cannot_be_read_stays_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = format!("{:032x}", 5);
+    let record = dir.path().join("jobs").join(&id).join("job.json");
+    std::fs::create_dir_all(record.parent().unwrap()).unwrap();
+    std::fs::write(&record, "{").unwrap();
+    let Cluster { running, rest, fake: _fake, .. } = cluster(dir.path());
+    let text = error(rest.post(&json!({ "job": "count", "jobId": id })), 409);
+    assert!(text.contains(&id) && text.contains("choose another id"), "{text}");
+    assert_eq!(std::fs::read_to_string(&record).unwrap(), "{");
     running.shutdown();
 }
 

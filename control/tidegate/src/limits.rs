@@ -5,9 +5,6 @@ use std::time::Duration;
 /// Slots one TaskManager may be asked for: each is a thread with a ring and an arena shard of its own.
 pub const SLOTS_MAX: u32 = 64;
 
-/// Highest parallelism on the command line; the number of key groups bounds keyed operators further.
-pub const PARALLELISM_MAX: u32 = 1024;
-
 /// Shortest time between checkpoints: each writes and syncs a file per stateful operator instance.
 pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
@@ -30,6 +27,10 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(600);
 /// How long the demo and `run` give their own processes and threads to come up.
 pub const START_MAX: Duration = Duration::from_secs(30);
 
+/// How long `run` and the demo wait for their job to be cancelled when they are interrupted: longer than the JobManager
+/// gives slots that hang.
+pub const CANCEL_MAX: Duration = Duration::from_secs(40);
+
 /// Time between checkpoints in the demo.
 pub const DEMO_CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -38,4 +39,5 @@ pub const CHILD_STOP_MAX: Duration = Duration::from_secs(10);
 
 const _: () = assert!(POLL_INTERVAL.as_millis() < REQUEST_TIMEOUT.as_millis());
 const _: () = assert!(REQUEST_TIMEOUT.as_millis() < RECONNECT_MAX.as_millis());
+const _: () = assert!(CANCEL_MAX.as_millis() > tidegate_jobmanager::limits::CANCEL_TIMEOUT_MS as u128);
 const _: () = assert!(CHECKPOINT_INTERVAL_MIN.as_millis() < CHECKPOINT_INTERVAL_MAX.as_millis());

@@ -21,7 +21,7 @@ impl Job {
         ticket: u64,
         now_ms: u64,
     ) -> Self {
-        let Submission { id, request, planned } = submission;
+        let Submission { id, request, planned, objection: _ } = submission;
         let record = JobRecord {
             version: RECORD_VERSION,
             id: id.to_string(),
@@ -42,7 +42,8 @@ impl Job {
             exceptions: Vec::new(),
         };
         let mut job = Job::from_record(id, record, Vec::new(), config, rank);
-        job.phase = Phase::Submitting { ticket };
+        job.phase = Phase::Submitting;
+        job.tickets.push(ticket);
         job.saver.require(Goal::Submitted);
         job
     }
@@ -115,6 +116,7 @@ impl Job {
             coordinator,
             tasks,
             phase: Phase::Over,
+            tickets: Vec::new(),
             saver: Saver::default(),
             attempt: None,
             point: None,

@@ -261,7 +261,7 @@ impl Job {
                 self.clean(cx, JobState::Canceled);
             }
             // Acted on when the record is there.
-            Phase::Submitting { .. } => self.record.state = JobState::Cancelling,
+            Phase::Submitting => self.record.state = JobState::Cancelling,
             // It ends anyhow.
             _ => {}
         }
@@ -330,9 +330,8 @@ impl Job {
 
     /// The first record could not be written: the job never was.
     pub(super) fn refuse_unsaved(&mut self, cx: &mut Cx<'_>, text: String) {
-        if let Phase::Submitting { ticket } = self.phase {
-            let answer = Err(super::Rejection::new(507, text));
-            cx.actions.push(Action::Answer { ticket, answer });
+        if self.phase == Phase::Submitting {
+            self.answer_submitted(cx, &Err(super::Rejection::new(507, text)));
         }
     }
 }

@@ -13,7 +13,7 @@
 
 use super::registry::Registry;
 use super::saver::{Goal, Saver};
-use super::{Action, CoreConfig, Level};
+use super::{Action, CoreConfig, Level, Rejection};
 use crate::limits::SAVE_RETRY_MS;
 use crate::record::{JobRecord, JobState, RestoredRecord};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,10 +55,8 @@ pub(super) enum Then {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The first record is being written; this ticket is answered then.
-    Submitting {
-        ticket: u64,
-    },
+    /// The first record is being written; the tickets are answered then.
+    Submitting,
     /// The number of the next attempt is being written.
     SavingAttempt,
     /// The coordinator chooses the restore point.
@@ -136,6 +134,8 @@ pub(crate) struct Job {
     pub(crate) coordinator: Coordinator,
     pub(crate) tasks: Vec<TaskInfo>,
     pub(super) phase: Phase,
+    /// Whoever submitted it and has no answer yet: more than one if the request was repeated.
+    pub(super) tickets: Vec<u64>,
     pub(super) saver: Saver,
     pub(super) attempt: Option<Attempt>,
     pub(super) point: Option<RestorePoint>,
@@ -181,7 +181,7 @@ impl Job {
     /// State as people see it.
     pub(crate) fn state(&self) -> JobState {
         match self.phase {
-            Phase::Submitting { .. } => JobState::Initializing,
+            Phase::Submitting => JobState::Initializing,
             Phase::SavingAttempt | Phase::Choosing | Phase::Waiting { .. } | Phase::Preparing { .. } => {
                 if self.record.attempt > 1 {
                     JobState::Restarting
@@ -208,15 +208,20 @@ impl Job {
         self.phase == Phase::Over
     }
 
+    /// Nobody was told yet that it exists.
+    pub(super) fn is_being_submitted(&self) -> bool {
+        self.phase == Phase::Submitting
+    }
+
     /// It was never written down and never will be.
     pub(super) fn is_unsaved(&self) -> bool {
-        matches!(self.phase, Phase::Submitting { .. }) && self.saver.retry_at_ms.is_some()
+        self.is_being_submitted() && self.saver.retry_at_ms.is_some()
     }
 
     /// Slots that it will ask for before anybody who comes later.
     pub(super) fn slots_wanted(&self) -> u32 {
         match self.phase {
-            Phase::Submitting { .. } | Phase::SavingAttempt | Phase::Choosing | Phase::Waiting { .. } => {
+            Phase::Submitting | Phase::SavingAttempt | Phase::Choosing | Phase::Waiting { .. } => {
                 self.graph.slots_needed().iter().map(|(_, slots)| slots).sum()
             }
             _ => 0,
@@ -281,9 +286,8 @@ impl Job {
 
     fn reached(&mut self, cx: &mut Cx<'_>, goal: Goal) {
         match (goal, self.phase) {
-            (Goal::Submitted, Phase::Submitting { ticket }) => {
-                let answer = Ok(self.id);
-                cx.actions.push(Action::Answer { ticket, answer });
+            (Goal::Submitted, Phase::Submitting) => {
+                self.answer_submitted(cx, &Ok(self.id));
                 cx.log(Level::Info, format!("job {} ({}) was submitted", self.id, self.record.request.job));
                 if self.record.state == JobState::Cancelling {
                     self.clean(cx, JobState::Canceled);
@@ -296,6 +300,13 @@ impl Job {
             (Goal::Finished, Phase::SavingFinished) => self.tell_finished(cx),
             (Goal::End, Phase::SavingEnd { state }) => self.end(cx, state),
             _ => {}
+        }
+    }
+
+    /// Answers everybody who submitted it.
+    pub(super) fn answer_submitted(&mut self, cx: &mut Cx<'_>, answer: &Result<JobId, Rejection>) {
+        for ticket in self.tickets.drain(..) {
+            cx.actions.push(Action::Answer { ticket, answer: answer.clone() });
         }
     }
 

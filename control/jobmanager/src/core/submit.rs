@@ -1,24 +1,27 @@
 //! Submission and cancellation: what is refused, with which numbers, before anything is begun.
 //!
 //! Always: a job that is accepted fitted into the slots that were free, less those that older waiting jobs
-//! will take; the same request under the same id is accepted once and answered alike every time.
+//! will take; the same request under the same id is accepted once and answered alike every time, and not before its
+//! record is durable.
 
 use super::job::{Cx, Job, clash_check};
 use super::{Action, Core, Rejection, Submission};
-use crate::limits::{ARGS_MAX, JOBS_ACTIVE_MAX, JOBS_LISTED_MAX, PARALLELISM_MAX};
+use crate::limits::{ARGS_MAX, JOBS_ACTIVE_MAX, JOBS_LISTED_MAX};
 use crate::record::JobRequest;
-use tidegate_graph::{JobGraph, SlotOffer, place, segment_need};
+use tidegate_graph::{JobGraph, MAX_PARALLELISM_MAX, SlotOffer, place, segment_need};
 use tidegate_rpc::JobId;
 
 impl Core {
     pub(super) fn submit(&mut self, ticket: u64, submission: Submission, now_ms: u64) {
         let id = submission.id;
-        if let Some(known) = self.jobs.get(&id) {
-            let same = known.record.request == submission.request;
-            let answer = if same {
-                Ok(id)
-            } else {
+        if let Some(known) = self.jobs.get_mut(&id) {
+            let answer = if known.record.request != submission.request {
                 Err(Rejection::new(409, format!("job {id} exists with another request; choose another id")))
+            } else if known.is_being_submitted() {
+                // Its record may yet turn out not to be writable.
+                return known.tickets.push(ticket);
+            } else {
+                Ok(id)
             };
             self.actions.push(Action::Answer { ticket, answer });
             return;
@@ -76,6 +79,9 @@ impl Core {
                 409,
                 format!("output directory {root} belongs to job {other}, which is not over; choose another"),
             ));
+        }
+        if let Some(objection) = &submission.objection {
+            return Err(objection.clone());
         }
         self.check_slots(graph)?;
         self.check_segments(graph)
@@ -146,11 +152,11 @@ pub(crate) fn unknown_job(id: JobId) -> Rejection {
 }
 
 fn check_request(request: &JobRequest) -> Result<(), Rejection> {
-    if request.parallelism == 0 || request.parallelism > PARALLELISM_MAX {
+    if request.parallelism == 0 || request.parallelism > MAX_PARALLELISM_MAX {
         let found = request.parallelism;
         return Err(Rejection::new(
             400,
-            format!("parallelism: 1 to {PARALLELISM_MAX} allowed, found {found}"),
+            format!("parallelism: 1 to {MAX_PARALLELISM_MAX} allowed, found {found}"),
         ));
     }
     if request.args.len() > ARGS_MAX {

@@ -7,12 +7,13 @@ use super::actor::Event;
 use crate::config::Planner;
 use crate::core::views::Query;
 use crate::core::{Rejection, Submission};
-use crate::directory::{check_output, random_u128};
+use crate::directory::{has_record, random_u128};
 use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_TIMEOUT_MS};
+use crate::output;
 use crate::record::JobRequest;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query as UrlQuery, Request, State};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query as UrlQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +21,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_checkpoint::CheckpointConfig;
@@ -32,6 +35,8 @@ use tokio::sync::{mpsc, oneshot};
 struct Api {
     events: mpsc::Sender<Event>,
     planner: Arc<dyn Planner>,
+    /// The JobManager's directory.
+    root: PathBuf,
 }
 
 type Answer = Result<Json<Value>, Rejection>;
@@ -44,7 +49,7 @@ impl IntoResponse for Rejection {
 }
 
 /// The routes, with and without Flink's `/v1`.
-pub(super) fn router(events: mpsc::Sender<Event>, planner: Arc<dyn Planner>) -> Router {
+pub(super) fn router(events: mpsc::Sender<Event>, planner: Arc<dyn Planner>, root: PathBuf) -> Router {
     let routes = Router::new()
         .route("/overview", get(|api: State<Api>| api.0.ask(Query::Overview)))
         .route("/taskmanagers", get(|api: State<Api>| api.0.ask(Query::TaskManagers)))
@@ -62,7 +67,7 @@ pub(super) fn router(events: mpsc::Sender<Event>, planner: Arc<dyn Planner>) -> 
         .method_not_allowed_fallback(|| async { Rejection::new(405, "Method not allowed.") })
         .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(bounded))
-        .with_state(Api { events, planner })
+        .with_state(Api { events, planner, root })
 }
 
 /// Refuses what announces too much before it is read, and what takes too long.
@@ -98,22 +103,22 @@ fn job_id(text: &str) -> Result<JobId, Rejection> {
     text.parse().map_err(|e| Rejection::new(400, format!("{e}")))
 }
 
-async fn taskmanager(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+async fn taskmanager(State(api): State<Api>, UrlPath(id): UrlPath<String>) -> Answer {
     let parsed = Some(&id).filter(|id| id.len() == 16).and_then(|id| u64::from_str_radix(id, 16).ok());
     let refuse =
         || Rejection::new(400, format!("a TaskManager's id has 16 hexadecimal characters, found {id:?}"));
     api.ask(Query::TaskManager(parsed.ok_or_else(refuse)?)).await
 }
 
-async fn job(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+async fn job(State(api): State<Api>, UrlPath(id): UrlPath<String>) -> Answer {
     api.ask(Query::Job(job_id(&id)?)).await
 }
 
-async fn checkpoints(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+async fn checkpoints(State(api): State<Api>, UrlPath(id): UrlPath<String>) -> Answer {
     api.ask(Query::Checkpoints(job_id(&id)?)).await
 }
 
-async fn exceptions(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+async fn exceptions(State(api): State<Api>, UrlPath(id): UrlPath<String>) -> Answer {
     api.ask(Query::Exceptions(job_id(&id)?)).await
 }
 
@@ -131,7 +136,7 @@ struct Mode {
 
 async fn cancel(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    UrlPath(id): UrlPath<String>,
     mode: Result<UrlQuery<Mode>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Rejection> {
     let id = job_id(&id)?;
@@ -195,22 +200,42 @@ async fn submit(
     };
     let request = request(body)?;
     let planner = Arc::clone(&api.planner);
-    let wanted = request.clone();
+    let (wanted, root) = (request.clone(), api.root.clone());
     let plan = move || {
-        let planned = planner
+        let mut planned = planner
             .plan(&wanted.job, &wanted.args, wanted.parallelism)
             .map_err(|reason| Rejection::new(400, reason))?;
-        for root in &planned.outputs {
-            check_output(root).map_err(|reason| Rejection::new(422, reason))?;
-        }
-        Ok(planned)
+        let objection = objection(&root, id, &planned.outputs);
+        // Another job may know the same directories by other names.
+        let resolved: BTreeSet<String> = planned.outputs.iter().map(|root| output::resolved(root)).collect();
+        planned.outputs.extend(resolved);
+        planned.outputs.sort_unstable();
+        planned.outputs.dedup();
+        Ok((planned, objection))
     };
-    let planned = tokio::task::spawn_blocking(plan)
+    let (planned, objection) = tokio::task::spawn_blocking(plan)
         .await
         .map_err(|_| Rejection::new(500, "the planner panicked; see the JobManager's log"))??;
-    let submission = Box::new(Submission { id, request, planned });
+    let submission = Box::new(Submission { id, request, planned, objection });
     let id = api.send(|reply| Event::Submit { submission, reply }).await??;
     Ok((StatusCode::CREATED, Json(json!({ "jobid": id.to_string() }))).into_response())
+}
+
+/// What lies on disk and is not a new job's. Blocking.
+fn objection(root: &Path, id: JobId, outputs: &[String]) -> Option<Rejection> {
+    match has_record(root, id) {
+        Ok(false) => {}
+        Ok(true) => {
+            let text = format!(
+                "job {id} was submitted here before: its record in {} is kept, but is unreadable or of a job long over; choose another id",
+                root.display()
+            );
+            return Some(Rejection::new(409, text));
+        }
+        Err(e) => return Some(Rejection::new(507, format!("{}: {e}", root.display()))),
+    }
+    let refused = outputs.iter().find_map(|root| output::check(root, id).err());
+    refused.map(|reason| Rejection::new(422, reason))
 }
 
 /// Checks the numbers and fills in defaults.

@@ -9,6 +9,7 @@ use crate::core::{Core, CoreConfig, Found};
 use crate::directory::{Directory, Entry};
 use crate::limits::{ACCEPT_QUEUE, DRAIN_TIMEOUT_MS, SERVER_STOP_MS};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -88,7 +89,7 @@ async fn live(parts: Parts) {
     let epoch = core.epoch();
     let Parts { config, directory, rpc, rest, events, inbox, slots, ended, .. } = parts;
     let (stop, stopped) = watch::channel(false);
-    let servers = match serve(&config, rpc, rest, &events, stopped) {
+    let servers = match serve(&config, directory.root(), rpc, rest, &events, stopped) {
         Ok(servers) => servers,
         Err(error) => {
             drop(directory);
@@ -181,6 +182,7 @@ type Server = tokio::task::JoinHandle<()>;
 /// Starts both servers; they end when `stopped` turns true.
 fn serve(
     config: &JobManagerConfig,
+    root: &Path,
     rpc: TcpListener,
     rest_listener: TcpListener,
     events: &mpsc::Sender<Event>,
@@ -203,7 +205,7 @@ fn serve(
             }
         }
     });
-    let app = rest::router(events.clone(), Arc::clone(&config.planner));
+    let app = rest::router(events.clone(), Arc::clone(&config.planner), root.to_path_buf());
     let rest = tokio::spawn(async move {
         let served = axum::serve(rest_listener, app).with_graceful_shutdown(stop(stopped));
         if let Err(error) = served.await {

@@ -152,7 +152,7 @@ pub struct LaunchArgs {
     #[arg(value_name = "JOB")]
     pub job: String,
     /// Subtasks of every operator that does not say otherwise
-    #[arg(long, short, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::PARALLELISM_MAX)))]
+    #[arg(long, short, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=i64::from(tidegate_graph::MAX_PARALLELISM_MAX)))]
     pub parallelism: Option<u32>,
     /// Time between checkpoints, such as 500ms or 1min; without it a job takes one, at its end
     #[arg(long, value_name = "TIME", value_parser = units::interval)]

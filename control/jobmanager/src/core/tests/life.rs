@@ -2,7 +2,7 @@
 
 use super::sim::{Sim, graph, prepared, request};
 use crate::config::Planned;
-use crate::core::Input;
+use crate::core::{Action, Input, Submission};
 use tidegate_rpc::{Fault, FaultKind, JobId, TaskId, TaskState, ToJobManager, ToTaskManager};
 
 const JOB: u128 = 1;
@@ -363,6 +363,33 @@ fn a_jobmanager_that_dies_while_cancelling_goes_on_cancelling() {
     assert_eq!(sim.state(JOB), "CANCELLING");
     sim.restart_jobmanager();
     assert_eq!(sim.state(JOB), "CANCELED");
+}
+
+#[test]
+fn a_repeated_submission_is_answered_when_the_record_is_durable_and_not_before() {
+    for (disk, status) in [(Ok(()), None), (Err("no space".to_owned()), Some(507))] {
+        let mut sim = Sim::with(1);
+        let now_ms = sim.now_ms;
+        let submission = || {
+            let planned = graph(1).into();
+            Box::new(Submission { id: JobId(JOB), request: request(1, None), planned, objection: None })
+        };
+        let first = sim.core.handle(Input::Submit { ticket: 1, submission: submission() }, now_ms);
+        let Some(Action::Save { save, .. }) = first.first() else { panic!("{first:?}") };
+        let repeated = sim.core.handle(Input::Submit { ticket: 2, submission: submission() }, now_ms);
+        assert_eq!(repeated, [], "nobody knows yet whether the record can be written");
+        let saved = sim.core.handle(Input::Saved { job: JobId(JOB), save: *save, result: disk }, now_ms);
+        let answers: Vec<_> = saved
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Answer { ticket, answer } => {
+                    Some((ticket, answer.err().map(|refused| refused.status)))
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(answers, [(1, status), (2, status)]);
+    }
 }
 
 #[test]

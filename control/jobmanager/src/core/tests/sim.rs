@@ -264,7 +264,7 @@ impl Sim {
         planned: Planned,
     ) -> Result<JobId, Rejection> {
         let ticket = self.ticket();
-        let submission = Box::new(Submission { id: JobId(id), request, planned });
+        let submission = Box::new(Submission { id: JobId(id), request, planned, objection: None });
         self.input(Input::Submit { ticket, submission });
         self.answers.remove(&ticket).expect("every request is answered")
     }
