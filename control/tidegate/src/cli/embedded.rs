@@ -2,7 +2,8 @@
 //!
 //! Owner of the state: the command; both are stopped and the JobManager's directory is removed before it returns.
 //!
-//! Always true: the TaskManager has as many slots as the job needs, and as many segments as it can use.
+//! Always true: the TaskManager has as many slots as the job needs, and as many segments as it can use; a job that is
+//! interrupted is cancelled, since nobody could go on with it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use super::exit::{Exit, Failure};
 use super::progress::Progress;
 use super::roles::{self, Planned};
 use super::signals::Signals;
-use super::submit::{Outcome, Request, report, watch};
+use super::submit::{Outcome, Request, cancel_own, report, watch};
 use crate::Jobs;
 use crate::limits::{SLOTS_MAX, START_MAX};
 
@@ -44,6 +45,7 @@ fn run_request(
     network: &NetworkArgs,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
+    let jobs = &in_this_folder(jobs)?;
     let planned = plan(jobs, &request.job, &request.args, request.parallelism);
     let planned = planned.map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
     let slots = slots_needed(&planned.graph)?;
@@ -68,9 +70,11 @@ fn run_request(
     let outcome = wait_for_slots(&jobmanager, &taskmanager, slots).and_then(|()| {
         let client = Client::new(&format!("http://{}", jobmanager.rest_addr))?;
         request.send(&client)?;
-        watch(&client, &request.id, progress, || {
-            taskmanager.has_ended() || signals.wait(Duration::ZERO).is_some()
-        })
+        let interrupted = || taskmanager.has_ended() || signals.wait(Duration::ZERO).is_some();
+        match watch(&client, &request.id, progress, interrupted)? {
+            Some(outcome) => Ok(outcome),
+            None => cancel_own(&client, &request.id, progress),
+        }
     });
     if taskmanager.has_ended() {
         return Err(roles::ended_early(taskmanager));
@@ -79,6 +83,14 @@ fn run_request(
     drop(taskmanager);
     jobmanager.shutdown();
     outcome
+}
+
+/// The jobs with outputs relative to the working directory: it is that of every role, since all are this process.
+fn in_this_folder(jobs: &Jobs) -> Result<Jobs, Failure> {
+    let here = std::env::current_dir()
+        .map_err(|error| Failure::new(Exit::Io, format!("no working directory: {error}")))?;
+    // Paths of outputs are text; below another one, absolute ones must be given.
+    Ok(here.to_str().map_or_else(|| jobs.clone(), |here| jobs.clone().in_folder(here)))
 }
 
 fn slots_needed(graph: &JobGraph) -> Result<u32, Failure> {

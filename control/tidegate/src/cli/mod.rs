@@ -32,7 +32,7 @@ pub(crate) use client::Client;
 pub(crate) use format::{grouped, seconds};
 pub(crate) use progress::Progress;
 pub(crate) use signals::Signals;
-pub(crate) use submit::{Outcome, Request, watch};
+pub(crate) use submit::{Outcome, Request, cancel_own, watch};
 
 /// A binary's commands, before they are run.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate_taskmanager::plan::OUTPUT_VALUE;
+use tidegate_graph::normal_path;
 
 use super::args::{LaunchArgs, SubmitArgs};
 use super::client::{Client, ClientError};
@@ -19,11 +19,14 @@ use super::exit::{Exit, Failure};
 use super::format::{grouped, seconds};
 use super::progress::Progress;
 use super::signals::Signals;
-use crate::limits::{POLL_INTERVAL, RECONNECT_MAX};
+use crate::limits::{CANCEL_MAX, POLL_INTERVAL, RECONNECT_MAX};
 use crate::{Args, Jobs};
 
 /// The value name that marks a flag of a job as an input file.
 const INPUT_VALUE: &str = "FILE";
+
+/// The value name that marks a flag of a job as an output folder.
+const OUTPUT_VALUE: &str = "DIR";
 
 /// A submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,9 +127,10 @@ fn absolute(path: &str) -> Result<String, Failure> {
     let absolute = std::path::absolute(Path::new(path));
     let absolute =
         absolute.map_err(|error| Failure::new(Exit::Io, format!("{path:?} is no path: {error}")))?;
-    absolute.into_os_string().into_string().map_err(|path| {
+    let text = absolute.into_os_string().into_string().map_err(|path| {
         Failure::new(Exit::Io, format!("{} is not UTF-8; job flags are text", Path::new(&path).display()))
-    })
+    })?;
+    Ok(normal_path(&text))
 }
 
 /// How a job ended, and what is known of it then.
@@ -189,13 +193,14 @@ impl Outcome {
     }
 }
 
-/// Waits for the end of a job, showing how it is. `interrupted` is asked between two looks; true ends the wait.
+/// Waits for the end of a job, showing how it is. `interrupted` is asked between two looks; true ends the wait without an
+/// outcome.
 pub(crate) fn watch(
     client: &Client,
     id: &str,
     progress: &mut Progress,
     mut interrupted: impl FnMut() -> bool,
-) -> Result<Outcome, Failure> {
+) -> Result<Option<Outcome>, Failure> {
     let mut away_since: Option<Instant> = None;
     let mut restarts = 0;
     loop {
@@ -207,7 +212,7 @@ pub(crate) fn watch(
                 let state = details["state"].as_str().unwrap_or_default().to_owned();
                 if ["FINISHED", "FAILED", "CANCELED"].contains(&state.as_str()) {
                     progress.clear();
-                    return Ok(outcome(client, id, state, details));
+                    return Ok(Some(outcome(client, id, state, details)));
                 }
                 let now = details["restarts"].as_u64().unwrap_or(0);
                 if now > restarts {
@@ -232,10 +237,29 @@ pub(crate) fn watch(
             Err(error) => return Err(error.into()),
         }
         if interrupted() {
-            return Err(Failure::new(Exit::Interrupted, format!("interrupted; job {id} goes on")));
+            return Ok(None);
         }
         std::thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// Ends a job that cannot go on without this process, so that it leaves nothing behind. Its outcome, if it was over before.
+pub(crate) fn cancel_own(client: &Client, id: &str, progress: &mut Progress) -> Result<Outcome, Failure> {
+    progress.say("interrupted; cancelling the job");
+    match client.patch(&format!("/jobs/{id}")) {
+        Ok(_) | Err(ClientError::Refused { status: 409, .. }) => {} // It may have ended a moment ago.
+        Err(error) => return Err(error.into()),
+    }
+    let start = Instant::now();
+    let line = match watch(client, id, progress, || start.elapsed() > CANCEL_MAX)? {
+        Some(outcome) if outcome.state != "CANCELED" => return Ok(outcome),
+        Some(_) => format!("interrupted; job {id} was cancelled"),
+        None => format!(
+            "interrupted; job {id} was not cancelled within {}: its output folders may hold uncommitted files",
+            seconds(CANCEL_MAX)
+        ),
+    };
+    Err(Failure::new(Exit::Interrupted, line))
 }
 
 fn outcome(client: &Client, id: &str, state: String, details: Value) -> Outcome {
@@ -297,6 +321,9 @@ pub(super) fn submit(jobs: &Jobs, args: &SubmitArgs) -> Result<(), Failure> {
     let mut progress = Progress::new(args.client.json);
     let outcome = watch(&client, &request.id, &mut progress, || signals.wait(Duration::ZERO).is_some())?;
     drop(progress);
+    let Some(outcome) = outcome else {
+        return Err(Failure::new(Exit::Interrupted, format!("interrupted; job {} goes on", request.id)));
+    };
     if args.client.json {
         println!("{}", report(&request.id, &outcome));
     } else {
@@ -348,6 +375,10 @@ mod tests {
             ["--input", &format!("{here}/a/b"), &format!("--output={here}/c"), "--rate", "d", "--other", "e"];
         assert_eq!(found, expected);
         assert_eq!(paths(&["--input", "/a/b"]), ["--input", "/a/b"]);
+        assert_eq!(paths(&["--input", "/a/../b/./c/"]), ["--input", "/b/c"]);
+        assert_eq!(paths(&["--output=//b"]), ["--output=/b"]);
+        let above = Path::new(&here).parent().expect("a folder above").join("c").display().to_string();
+        assert_eq!(paths(&["--output", "../c"]), ["--output", &above]);
         assert_eq!(paths(&["--input", "--output", "x"]), ["--input", "--output", &format!("{here}/x")]);
     }
 

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -85,6 +86,7 @@ impl Role {
         let mut child = Command::new(program)
             .args(line)
             .args(["--parent", &std::process::id().to_string()])
+            .process_group(0) // Ctrl-C is for the demo, which ends the job before its processes.
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).map_err(failed)?)

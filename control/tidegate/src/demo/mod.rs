@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::cli::args::DemoArgs;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{Client, Outcome, Progress, Request, Signals, grouped, seconds, watch};
+use crate::cli::{Client, Outcome, Progress, Request, Signals, cancel_own, grouped, seconds, watch};
 use crate::limits::{DEMO_CHECKPOINT_INTERVAL, POLL_INTERVAL, START_MAX};
 use children::Cluster;
 use worst::{Route, airport_names, read_routes, table, worst};
@@ -71,9 +71,13 @@ pub(crate) fn run(data: &DemoData, args: &DemoArgs) -> Result<(), Failure> {
     if let Some(gone) = gone {
         return Err(Failure::new(Exit::Internal, gone));
     }
-    let outcome = outcome?.into_result()?;
+    let outcome = match outcome? {
+        Some(outcome) => Ok(outcome),
+        None => cancel_own(&client, &request.id, &mut progress),
+    };
     drop(progress);
     cluster.stop()?;
+    let outcome = outcome?.into_result()?;
     report(data, args, &folder, &output, &outcome)
 }
 
