@@ -1,8 +1,8 @@
 //! Jobs whose processes are killed and whose connections are cut at random moments.
 //!
 //! Over all runs together a TaskManager is killed twenty times, the JobManager five times, both at once twice, and
-//! a connection between TaskManagers is cut six times ([`the_runs_add_up`]). During a run a reader watches the
-//! output; after each fault that came after a complete checkpoint, the job must come back from that one or a later
+//! a connection between TaskManagers is cut six times ([`RUNS`]): a fault that cannot be made fails the test.
+//! `TIDEGATE_SKIP_CUTS=1` leaves the cuts out where a sandbox forbids them. During a run a reader watches the output; after each fault that came after a complete checkpoint, the job must come back from that one or a later
 //! one; at the end the output is what the oracle says, and the processes that survived hold nothing more than
 //! before.
 
@@ -49,13 +49,6 @@ type Run = (&'static str, &'static str, &'static [Fault]);
 const SECONDS: usize = 12;
 
 #[test]
-fn the_runs_add_up() {
-    let count =
-        |fault| RUNS.iter().flat_map(|(_, _, faults)| *faults).filter(|other| **other == fault).count();
-    assert_eq!((count(TaskManager), count(JobManager), count(Both), count(Connection)), (20, 5, 2, 6));
-}
-
-#[test]
 fn wordcount_survives() {
     for run in [0, 1] {
         survive(run, |cluster, random| {
@@ -99,6 +92,10 @@ fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
     let (name, send, faults) = RUNS[run];
     let mut random = Random::announced(name);
     let mut faults = faults.to_vec();
+    if std::env::var_os("TIDEGATE_SKIP_CUTS").is_some() {
+        faults.retain(|fault| *fault != Connection);
+        println!("{name}: no connection is cut, as asked");
+    }
     random.shuffle(&mut faults);
     println!("{name}: {faults:?}");
 
@@ -114,8 +111,7 @@ fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
 
     let mut committed = 0;
     for (at, fault) in faults.iter().enumerate() {
-        let before = inject(*fault, &mut cluster, &mut job, &mut random, spare_first, &watch);
-        committed = before.unwrap_or(committed);
+        committed = inject(*fault, &mut cluster, &mut job, &mut random, spare_first, &watch);
         watch.check();
         println!("{name}: fault {} of {}, {fault:?}, survived", at + 1, faults.len());
     }
@@ -140,7 +136,7 @@ fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
 }
 
 /// One fault at a random moment of a running job, and the way back from it. Returns how many rows were visible
-/// before the fault, or nothing if this fault cannot be made here.
+/// before the fault.
 fn inject(
     fault: Fault,
     cluster: &mut Cluster,
@@ -148,7 +144,7 @@ fn inject(
     random: &mut Random,
     spare_first: bool,
     watch: &Watch,
-) -> Option<u64> {
+) -> u64 {
     cluster.wait_slots(2 * SLOTS);
     job.wait_running(cluster, SOON);
     let start = job.checkpoints(cluster).expect("the JobManager is there");
@@ -186,8 +182,9 @@ fn inject(
             let ends = sockets::between(one, two);
             assert!(!ends.is_empty(), "two TaskManagers that share a job have a connection");
             if let Err(reason) = sockets::cut(one, random.pick(&ends)) {
-                println!("skipped: no connection can be cut here without root: {reason}");
-                return None;
+                panic!(
+                    "no connection can be cut here ({reason}): TIDEGATE_SKIP_CUTS=1 leaves these faults out"
+                );
             }
         }
     }
@@ -198,7 +195,7 @@ fn inject(
         let restored = before.newest() == 0 || now.restore() != before.restore();
         (begun_anew && restored && now.restored() >= before.newest()).then_some(())
     });
-    Some(committed)
+    committed
 }
 
 /// What the JobManager and the first TaskManager hold now.

@@ -7,6 +7,7 @@
 //! | `kills.rs` | does it still, when processes and connections die at random moments? |
 //! | `starved.rs` | does it still, with so few segments that credit is always exhausted? |
 //! | `bad_input.rs` | does bad input get a clear error and lose nothing? |
+//! | `outputs.rs` | which output folders are refused, and what is left in them? |
 //! | `readme.rs` | does the job in the README run? |
 //! | `needs_root.rs` | faults that only root can make; `cargo xtask faults` runs them |
 //!
@@ -17,6 +18,7 @@ mod demo;
 mod jobs;
 mod kills;
 mod needs_root;
+mod outputs;
 mod readme;
 mod starved;
 mod support;
