@@ -6,20 +6,23 @@
 //! old checkpoints deleted.
 //!
 //! Always: at most one checkpoint is pending or being published; at most one store operation is in flight;
+//! nothing pending is removed at the end unless the newest checkpoint's files are in place;
 //! [`Input::Stop`] voids what is pending in the same transition, and no restore point is chosen while a
 //! publication is unresolved; ids only grow; after [`Action::Deposed`] nothing is ever asked of the store.
 
 mod api;
+mod end;
 mod publish;
 mod restore;
 mod run;
 
 use crate::epoch::Legal;
-use crate::limits::{RETAINED_MAX, STORE_RETRY_MS, STORE_TRIES_MAX, SUSPECT_RESTORES_MAX};
+use crate::limits::{RETAINED_MAX, STORE_RETRY_MS, STORE_TRIES_MAX};
 use crate::sink::{SinkCommit, SinkStep};
 use crate::stats::Stats;
-use crate::store::{StoreDone, StoreOp};
+use crate::store::{StoreDone, StoreFault, StoreOp};
 pub use api::{Action, CheckpointConfig, Input, JobInfo, Refused, RestorePoint};
+use end::{Base, End, EndStep};
 use publish::{Publish, Published};
 use restore::{Restore, RestoreStep, Scope};
 use run::{Pending, Run};
@@ -30,10 +33,14 @@ use std::collections::BTreeSet;
 enum Work {
     Idle,
     Publish(Box<Publish>),
-    Retain,
+    /// Deletes what is of no use; nothing waits for it.
+    Delete(StoreOp),
     Restore(Box<Restore>),
-    Fence { attempt: u32, sink: SinkCommit },
-    End(SinkCommit),
+    Fence {
+        attempt: u32,
+        sink: SinkCommit,
+    },
+    End(Box<End>),
 }
 
 /// What is to be begun as soon as the work under way allows.
@@ -42,6 +49,7 @@ enum Goal {
     Restore { attempt: u32 },
     Fence { attempt: u32, roots: Vec<String> },
     End { attempt: u32 },
+    Forget,
 }
 
 /// The coordinator. See the module for its rules.
@@ -65,9 +73,12 @@ pub struct Coordinator {
     in_flight: bool,
     tries: u32,
     retry_at: Option<u64>,
-    suspect: Option<(u64, u32)>,
     failures: u32,
     deposed: bool,
+    /// Newest checkpoint whose files are known to be in place.
+    committed: Option<u64>,
+    /// Some checkpoint completed, perhaps under an earlier leader.
+    completed: bool,
     stats: Stats,
     actions: Vec<Action>,
 }
@@ -87,6 +98,7 @@ impl Coordinator {
             config,
             info,
             epoch,
+            completed: !legal.is_empty(),
             legal,
             roots: roots.into_iter().collect(),
             next_id: 1,
@@ -99,9 +111,9 @@ impl Coordinator {
             in_flight: false,
             tries: 0,
             retry_at: None,
-            suspect: None,
             failures: 0,
             deposed: false,
+            committed: None,
             stats: Stats::default(),
             actions: Vec::new(),
         }
@@ -114,6 +126,7 @@ impl Coordinator {
 
     /// Statistics of an earlier leadership, to go on counting from.
     pub fn resume_stats(&mut self, stats: Stats) {
+        self.completed |= stats.completed > 0 || !stats.restored.is_empty();
         self.stats = stats;
     }
 
@@ -167,7 +180,10 @@ impl Coordinator {
                 }
             }
             Input::EndOfData { attempt, task } => self.end_of_data(attempt, task),
-            Input::Suspect { checkpoint } => self.suspect(checkpoint),
+            Input::Forget => {
+                self.leave(now_ms);
+                self.goal = Some(Goal::Forget);
+            }
             Input::Tick => self.expire(now_ms),
             Input::Store { op, done } => self.stored(op, done, now_ms),
         }
@@ -195,26 +211,19 @@ impl Coordinator {
         }
     }
 
-    fn suspect(&mut self, checkpoint: u64) {
-        self.suspect = match self.suspect {
-            Some((id, count)) if id == checkpoint => Some((id, count + 1)),
-            _ => Some((checkpoint, 1)),
-        };
-    }
-
     /// Gives the answer of the store to the work that asked.
     fn stored(&mut self, op: u64, done: StoreDone, now_ms: u64) {
         if !self.in_flight || op != self.op {
             return;
         }
         self.in_flight = false;
-        if let StoreDone::Failed(reason) = done {
-            return self.store_failed(&reason, now_ms);
+        if let StoreDone::Failed(fault) = done {
+            return self.store_failed(&fault, now_ms);
         }
         self.tries = 0;
         match &mut self.work {
             Work::Idle => {}
-            Work::Retain => self.work = Work::Idle,
+            Work::Delete(_) => self.work = Work::Idle,
             Work::Publish(publish) => {
                 let outcome = publish.handle(done);
                 self.published(outcome, now_ms);
@@ -224,11 +233,17 @@ impl Coordinator {
                     epoch: self.epoch,
                     legal: &self.legal,
                     roots: &mut self.roots,
-                    suspect: self.suspect.filter(|(_, count)| *count >= SUSPECT_RESTORES_MAX),
+                    completed: self.completed,
                 };
                 restore.handle(done, scope);
+                if restore.is_committing() {
+                    // Newer ones are set aside by now, whatever becomes of the output.
+                    let base = restore.base();
+                    self.legal.retain(|legal| Some(legal.id) <= base);
+                }
             }
-            Work::Fence { sink, .. } | Work::End(sink) => {
+            Work::End(end) => end.handle(done),
+            Work::Fence { sink, .. } => {
                 let StoreDone::Sink(done) = done else { panic!("invariant: {done:?} answers no sink op") };
                 sink.handle(done).expect("invariant: nothing is committed here");
             }
@@ -236,7 +251,9 @@ impl Coordinator {
     }
 
     /// An operation may or may not have happened. Everything is repeatable; what differs is how long.
-    fn store_failed(&mut self, reason: &str, now_ms: u64) {
+    fn store_failed(&mut self, fault: &StoreFault, now_ms: u64) {
+        let StoreFault { reason, permanent } = fault;
+        let permanent = *permanent;
         self.tries += 1;
         self.retry_at = Some(now_ms + STORE_RETRY_MS * u64::from(self.tries.min(STORE_TRIES_MAX)));
         let exhausted = self.tries >= STORE_TRIES_MAX;
@@ -248,7 +265,7 @@ impl Coordinator {
                     self.give_up(Action::FailAttempt {
                         attempt,
                         reason: format!("committing output failed: {reason}"),
-                        permanent: false,
+                        permanent,
                     });
                 } else if self.tries == STORE_TRIES_MAX {
                     self.actions.push(Action::Report(format!(
@@ -260,22 +277,27 @@ impl Coordinator {
             }
             Work::Restore(restore) if exhausted => {
                 let (attempt, reason) = (restore.attempt(), format!("restore: {reason}"));
-                self.give_up(Action::RestoreFailed { attempt, reason, permanent: false });
+                self.give_up(Action::RestoreFailed { attempt, reason, permanent });
             }
             Work::Fence { attempt, .. } if exhausted => {
                 let (attempt, reason) = (*attempt, format!("output directory: {reason}"));
-                self.give_up(Action::FailAttempt { attempt, reason, permanent: false });
+                self.give_up(Action::FailAttempt { attempt, reason, permanent });
             }
-            Work::End(_) if exhausted => {
-                self.give_up(Action::Ended { leftover: Some(reason.to_owned()) });
+            Work::End(end) if exhausted => {
+                let leftover = Some(end.leftover(reason));
+                self.give_up(Action::Ended { leftover });
             }
             // Old checkpoints are deleted after the next one instead.
-            Work::Retain => self.give_up(Action::Report(format!("old checkpoints stay: {reason}"))),
+            Work::Delete(_) => self.give_up(Action::Report(format!("old checkpoints stay: {reason}"))),
             _ => {}
         }
     }
 
     fn give_up(&mut self, action: Action) {
+        if matches!(action, Action::FailAttempt { .. }) {
+            // Nothing is triggered for it in what is left of this transition.
+            self.run = None;
+        }
         self.work = Work::Idle;
         self.tries = 0;
         self.retry_at = None;
@@ -289,7 +311,7 @@ impl Coordinator {
                 self.begin_goal();
                 continue;
             }
-            if matches!(self.work, Work::Idle | Work::Retain)
+            if matches!(self.work, Work::Idle | Work::Delete(_))
                 && let Some(publish) = self.ready.take()
             {
                 self.retry_at = None;
@@ -308,10 +330,12 @@ impl Coordinator {
     }
 
     /// A publication whose fate is unknown must be seen through before anything else. One that counts is
-    /// committed by the restore that follows it; before the end nothing follows, so its commit is seen through.
+    /// committed by the restore that follows it; before the end nothing follows, so commits are seen through.
     fn may_preempt(&self) -> bool {
+        let ends = matches!(self.goal, Some(Goal::End { .. }));
         match &self.work {
-            Work::Publish(publish) => publish.is_published() && !matches!(self.goal, Some(Goal::End { .. })),
+            Work::Publish(publish) => publish.is_published() && !ends,
+            Work::Restore(restore) => !(restore.is_committing() && ends),
             _ => true,
         }
     }
@@ -325,11 +349,19 @@ impl Coordinator {
             Goal::Fence { attempt, roots } => {
                 // The attempt's sinks may already have made their directory: only older ones are fenced.
                 let upto = (self.epoch, attempt.saturating_sub(1));
-                Work::Fence { attempt, sink: SinkCommit::end(job, roots, upto) }
+                Work::Fence { attempt, sink: SinkCommit::clean(job, roots, upto) }
             }
             Goal::End { attempt } => {
-                let roots = self.roots.iter().cloned().collect();
-                Work::End(SinkCommit::end(job, roots, (self.epoch, attempt)))
+                let base = match self.legal.last().map(|legal| legal.id) {
+                    Some(newest) if self.committed != Some(newest) => Base::Newest(newest),
+                    None if self.completed => Base::Vanished,
+                    _ => Base::Committed,
+                };
+                Work::End(Box::new(End::new(job, self.roots.clone(), (self.epoch, attempt), base)))
+            }
+            Goal::Forget => {
+                self.legal.clear();
+                Work::Delete(StoreOp::Retain { job, below: u64::MAX })
             }
         };
     }
@@ -338,10 +370,7 @@ impl Coordinator {
     fn next_op(&mut self, now_ms: u64) -> Option<StoreOp> {
         match &mut self.work {
             Work::Idle => None,
-            Work::Retain => {
-                let below = self.legal.first().map_or(0, |legal| legal.id);
-                Some(StoreOp::Retain { job: self.info.job, below })
-            }
+            Work::Delete(op) => Some(op.clone()),
             Work::Publish(publish) => match publish.next_op() {
                 Some(op) => Some(op),
                 None => self.committed(now_ms),
@@ -364,12 +393,13 @@ impl Coordinator {
                     None
                 }
             },
-            Work::End(sink) => match sink.step() {
-                SinkStep::Op(op) => Some(StoreOp::Sink(op)),
-                SinkStep::Done { .. } => {
-                    self.give_up(Action::Ended { leftover: None });
+            Work::End(end) => match end.step() {
+                EndStep::Op(op) => Some(op),
+                EndStep::Done { leftover } => {
+                    self.give_up(Action::Ended { leftover });
                     None
                 }
+                EndStep::Deposed { newest } => self.depose(newest),
             },
         }
     }
@@ -391,6 +421,7 @@ impl Coordinator {
                 let cut = self.legal.len().saturating_sub(self.config.retained);
                 self.legal.drain(..cut);
                 self.failures = 0;
+                self.completed = true;
                 self.stats.completed(id, now_ms, publish.metadata());
             }
             Published::Lost(reason) => {
@@ -410,9 +441,12 @@ impl Coordinator {
 
     /// Output is committed: tasks are told, then old checkpoints go.
     fn committed(&mut self, now_ms: u64) -> Option<StoreOp> {
-        let Work::Publish(publish) = std::mem::replace(&mut self.work, Work::Retain) else {
+        let below = self.legal.first().map_or(0, |legal| legal.id);
+        let retain = Work::Delete(StoreOp::Retain { job: self.info.job, below });
+        let Work::Publish(publish) = std::mem::replace(&mut self.work, retain) else {
             panic!("invariant: only a publication is committed")
         };
+        self.committed = Some(publish.id());
         let (attempt, checkpoint, last) = (publish.attempt(), publish.id(), publish.metadata().last);
         if let Some(run) = &mut self.run {
             run.completed(now_ms, self.config.min_pause_ms);
@@ -430,12 +464,9 @@ impl Coordinator {
         };
         let attempt = restore.attempt();
         self.next_id = self.next_id.max(restore.first_free_id());
+        let (chosen, garbage) = (restore.base(), restore.garbage());
         let point = restore.into_point(self.next_id);
-        let chosen = point.checkpoint.as_ref().map(|metadata| metadata.id);
-        self.legal.retain(|legal| Some(legal.id) <= chosen);
-        if self.suspect.is_some_and(|(id, _)| Some(id) != chosen) {
-            self.suspect = None;
-        }
+        self.committed = chosen;
         self.failures = 0;
         for refused in &point.refused {
             self.stats.refused(refused);
@@ -450,6 +481,10 @@ impl Coordinator {
             self.stats.restored(id, now_ms);
         }
         self.actions.push(Action::Restored { attempt, point });
-        None
+        if garbage.is_empty() {
+            return None;
+        }
+        self.work = Work::Delete(StoreOp::Discard { job: self.info.job, ids: garbage });
+        self.next_op(now_ms)
     }
 }

@@ -95,7 +95,10 @@ pub enum OpeningError {
         reason: String,
     },
     /// The store does not work.
-    #[error("the checkpoint store does not work: {reason}")]
+    #[error(
+        "the checkpoint store does not work: {reason}; it needs a file system that this user can write to and \
+         that has hard links"
+    )]
     Store {
         /// What it said last.
         reason: String,
@@ -199,8 +202,8 @@ impl Opening {
     /// # Panics
     /// When the answer is of another kind than the operation asked for.
     pub fn handle(&mut self, done: StoreDone) {
-        if let StoreDone::Failed(reason) = done {
-            return self.failed(reason);
+        if let StoreDone::Failed(fault) = done {
+            return self.failed(fault.reason);
         }
         self.tries = 0;
         match (&self.stage, done) {
@@ -283,23 +286,26 @@ impl Opening {
         }
     }
 
-    /// The store failed. A claim that may or may not exist is abandoned (the next round sees it); everything
-    /// else is repeated.
+    /// The store failed. A claim that may or may not exist is abandoned (the next round sees it), and its round
+    /// is lost; everything else is repeated.
     fn failed(&mut self, reason: String) {
         self.tries += 1;
-        if self.tries >= STORE_TRIES_MAX {
+        let claiming = self.stage == Stage::Claim;
+        self.rounds += u32::from(claiming);
+        if self.tries >= STORE_TRIES_MAX || self.rounds >= OPENING_ROUNDS_MAX {
             self.stage = Stage::Failed(OpeningError::Store { reason });
             return;
         }
         self.wait = true;
-        if self.stage == Stage::Claim {
+        if claiming {
             self.look_again(Stage::Before);
         }
     }
 }
 
-/// Checkpoints of a job that count, given the newest settled record: those it lists that are still there, and
-/// those that its own leader published later.
+/// Checkpoints of a job that count, given the newest settled record: those it lists, and those that its own
+/// leader published later. A listed one that is gone or cannot be read still counts, so that the coordinator
+/// refuses it by name, unless it is older than all that are there: then it was deleted to make room.
 fn legal_of(settled: Option<&EpochRecord>, job: u128, found: &[Scanned]) -> Vec<Legal> {
     let Some(record) = settled else { return Vec::new() };
     let listed = record.legal(job);
@@ -308,11 +314,15 @@ fn legal_of(settled: Option<&EpochRecord>, job: u128, found: &[Scanned]) -> Vec<
         .filter(|scanned| !scanned.quarantined)
         .filter_map(|scanned| match scanned.state {
             ScannedState::Present { epoch } => Some(Legal { id: scanned.id, epoch }),
-            // Which epoch published it cannot be read any more; the coordinator sets it aside by name.
+            // Which epoch published it cannot be read any more.
             ScannedState::Damaged(_) | ScannedState::Absent | ScannedState::Void => None,
         })
         .filter(|entry| entry.epoch == record.epoch || listed.contains(entry))
         .collect();
+    let oldest = legal.iter().map(|entry| entry.id).min();
+    let aside = |id| found.iter().any(|scanned| scanned.id == id && scanned.quarantined);
+    legal.extend(listed.iter().filter(|entry| Some(entry.id) > oldest && !aside(entry.id)));
     legal.sort_unstable();
+    legal.dedup();
     legal
 }

@@ -32,4 +32,4 @@ pub use metadata::{
 };
 pub use sink::{SinkCommit, SinkDone, SinkError, SinkOp, SinkStep};
 pub use stats::{CheckpointEntry, CheckpointStatus, RestoreEntry, Stats};
-pub use store::{Scanned, ScannedState, StoreDone, StoreOp};
+pub use store::{Scanned, ScannedState, StoreDone, StoreFault, StoreOp};

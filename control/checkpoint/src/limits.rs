@@ -36,9 +36,12 @@ pub const STORE_RETRY_MS: u64 = 200;
 /// Rounds of opening an epoch: each lost one means that another leader published or claimed meanwhile.
 pub const OPENING_ROUNDS_MAX: u32 = 16;
 
-/// Restores of one checkpoint that may fail on a TaskManager's word, although the JobManager read it whole,
-/// before it is set aside.
-pub const SUSPECT_RESTORES_MAX: u32 = 3;
+/// Checkpoints that were never published whose objects are deleted after one restore, the newest first.
+pub const DISCARD_MAX: usize = 64;
+
+/// Restores and refused checkpoints that are remembered; the oldest go first. They are part of a job's record,
+/// which is written again at every change.
+pub const RESTORES_MAX: usize = 256;
 
 /// Finished checkpoints whose statistics are kept for people.
 pub const HISTORY_MAX: usize = 10;

@@ -7,7 +7,7 @@
 mod files;
 mod objects;
 
-use crate::store::{StoreDone, StoreOp};
+use crate::store::{StoreDone, StoreFault, StoreOp};
 use object_store::local::LocalFileSystem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,6 +102,7 @@ impl LocalStore {
             StoreOp::Retain { job, below } => {
                 self.blocking(move |root| files::retain(root, job, below)).await
             }
+            StoreOp::Discard { job, ids } => self.discard(job, &ids).await,
             StoreOp::Sink(op) => self.blocking(move |_| files::sink(op).map(StoreDone::Sink)).await,
         };
         result.unwrap_or_else(StoreDone::Failed)
@@ -109,11 +110,11 @@ impl LocalStore {
 
     async fn blocking(
         &self,
-        work: impl FnOnce(&Path) -> Result<StoreDone, String> + Send + 'static,
-    ) -> Result<StoreDone, String> {
+        work: impl FnOnce(&Path) -> Result<StoreDone, StoreFault> + Send + 'static,
+    ) -> Result<StoreDone, StoreFault> {
         let root = self.root.clone();
         tokio::task::spawn_blocking(move || work(&root))
             .await
-            .map_err(|e| format!("a store thread ended: {e}"))?
+            .map_err(|e| StoreFault::from(format!("a store thread ended: {e}")))?
     }
 }

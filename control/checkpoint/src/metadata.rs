@@ -1,12 +1,13 @@
 //! What a completed checkpoint is, on disk: one self-contained object that names every other.
 //!
 //! Values only; nobody changes one after it is published. Always: a decoded `Metadata` belongs to the job and
-//! id under whose name it was read; every object and slice has a length and an XXH3-64 hash; group slices are
-//! sorted and lie within their object. The encoding is an rkyv archive behind [`crate::frame`]'s header.
+//! id under whose name it was read; every object and slice has a length and an XXH3-64 hash; the group slices of
+//! an object fill it without a gap and name each group once. The encoding is an rkyv archive behind [`crate::frame`]'s header.
 
 use crate::frame::{Damage, FrameKind, open, seal};
 use crate::limits::{INLINE_STATE_BYTES_MAX, METADATA_BYTES_MAX};
 use rkyv::{Archive, Deserialize, Serialize};
+use std::collections::BTreeSet;
 use tidegate_graph::{PendingFolder, is_plain_path};
 
 /// One parallel instance of a vertex.
@@ -101,7 +102,7 @@ pub struct OperatorPart {
     pub inline: Vec<u8>,
     /// The state object, if any.
     pub object: Option<Object>,
-    /// Key groups within the object.
+    /// Key groups within the object; see [`GroupSlice`].
     pub groups: Vec<GroupSlice>,
     /// Output files that become visible with the checkpoint.
     pub committables: Vec<Committable>,
@@ -121,6 +122,10 @@ pub struct Object {
 }
 
 /// One key group within an object.
+///
+/// The slices of an object name each group at most once and, by offset, follow each other from its first byte to
+/// its last. Their order says nothing: a group that records touch while a snapshot is under way is written before
+/// its turn.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupSlice {
     /// The key group.
@@ -231,20 +236,22 @@ impl Outputs {
 }
 
 impl TaskPart {
-    /// Checks what a TaskManager says about its part of checkpoint `id` before it counts.
+    /// Checks what a TaskManager says about its part of checkpoint `id` before it counts. `known` are the
+    /// operators of the job.
     ///
     /// # Errors
     /// A sentence that says what is wrong with the acknowledgement.
-    pub fn check(&self, job: u128, id: u64) -> Result<(), String> {
+    pub fn check(&self, job: u128, id: u64, known: &[OperatorInfo]) -> Result<(), String> {
         for part in &self.operators {
-            part.check(job, id).map_err(|e| format!("operator {:016x}: {e}", part.operator))?;
+            let info = known.iter().find(|info| info.operator == part.operator);
+            part.check(job, id, info).map_err(|e| format!("operator {:016x}: {e}", part.operator))?;
         }
         Ok(())
     }
 }
 
 impl OperatorPart {
-    fn check(&self, job: u128, id: u64) -> Result<(), String> {
+    fn check(&self, job: u128, id: u64, info: Option<&OperatorInfo>) -> Result<(), String> {
         if self.inline.len() > INLINE_STATE_BYTES_MAX {
             return Err(format!(
                 "inline state of {} bytes, at most {INLINE_STATE_BYTES_MAX} allowed",
@@ -258,14 +265,7 @@ impl OperatorPart {
                 return Err(format!("object {:?} does not lie in {prefix}", object.path));
             }
         }
-        let mut next = 0u32;
-        for slice in &self.groups {
-            let end = slice.offset.checked_add(slice.len);
-            if end.is_none_or(|end| end > len) || slice.group < next {
-                return Err(format!("key group {} lies outside its object or out of order", slice.group));
-            }
-            next = slice.group.saturating_add(1);
-        }
+        check_slices(&self.groups, len, info.map_or(u32::MAX, |info| info.max_parallelism))?;
         self.committables.iter().try_for_each(|file| file.check(job))
     }
 }
@@ -304,6 +304,31 @@ impl Committable {
         }
         Ok(())
     }
+}
+
+/// The rule at [`GroupSlice`], for an object of `len` bytes and key groups below `groups`.
+fn check_slices(slices: &[GroupSlice], len: u64, groups: u32) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    if let Some(slice) = slices.iter().find(|slice| slice.group >= groups || !seen.insert(slice.group)) {
+        return Err(format!("key group {} is not below {groups}, or has two slices", slice.group));
+    }
+    let mut by_offset: Vec<&GroupSlice> = slices.iter().collect();
+    by_offset.sort_unstable_by_key(|slice| (slice.offset, slice.len));
+    let mut end = 0u64;
+    for slice in by_offset {
+        if slice.offset != end {
+            let (group, at) = (slice.group, slice.offset);
+            return Err(format!("key group {group} begins at byte {at}, expected {end}"));
+        }
+        end = end
+            .checked_add(slice.len)
+            .filter(|end| *end <= len)
+            .ok_or_else(|| format!("key group {} lies outside its object of {len} bytes", slice.group))?;
+    }
+    if !slices.is_empty() && end != len {
+        return Err(format!("the key groups end at byte {end} of an object of {len} bytes"));
+    }
+    Ok(())
 }
 
 fn sized(kind: FrameKind, body: &[u8]) -> Result<Vec<u8>, Damage> {

@@ -5,7 +5,8 @@
 //!   path fails, and files of the restored checkpoint are committed from the renamed place;
 //! - a commit is idempotent: a target with the same length and hash is done, another content is a conflict,
 //!   and a file that is neither pending nor committed is corruption, never skipped;
-//! - nothing that no completed checkpoint lists is ever renamed to a target.
+//! - nothing that no completed checkpoint lists is ever renamed to a target;
+//! - after the last attempt nothing pending is removed unless every file of the last checkpoint is in place.
 //!
 //! Always: every operation can be repeated; after [`SinkStep::Done`] of a commit all its targets are durable.
 
@@ -132,9 +133,12 @@ pub enum SinkError {
     },
     /// Somebody else's file is in the way.
     #[error(
-        "output file {target} exists with other content; choose an output directory that no other job writes to"
+        "output file {target} exists with other content, so {pending} stays where it is; choose an output \
+         directory that no other job writes to"
     )]
     Conflict {
+        /// Where it is pending.
+        pending: String,
         /// The file.
         target: String,
     },
@@ -174,6 +178,9 @@ pub struct SinkCommit {
     upto: (u64, u32),
     /// Files come from fenced directories.
     fenced: bool,
+    /// It is the last commit: one file's error does not hold up the others, but then nothing is cleaned.
+    last: bool,
+    failed: Vec<SinkError>,
     todo: VecDeque<Todo>,
     taken_back: u32,
 }
@@ -203,13 +210,34 @@ impl SinkCommit {
         machine
     }
 
-    /// Cleans up after the last attempt: nothing pending is left.
-    pub fn end(job: u128, roots: Vec<String>, upto: (u64, u32)) -> Self {
+    /// Fences every attempt up to `upto` and removes what is pending.
+    pub fn clean(job: u128, roots: Vec<String>, upto: (u64, u32)) -> Self {
         SinkCommit::restore(job, roots, upto, Vec::new(), Vec::new())
     }
 
+    /// Commits `files` after the last attempt, each that can be, and cleans up if all could. Gives no error;
+    /// see [`SinkCommit::failed`].
+    pub fn end(job: u128, roots: Vec<String>, upto: (u64, u32), files: Vec<Committable>) -> Self {
+        let mut machine = SinkCommit::restore(job, roots, upto, Vec::new(), files);
+        machine.last = true;
+        machine
+    }
+
+    /// Why files could not be committed at the end.
+    pub fn failed(&self) -> &[SinkError] {
+        &self.failed
+    }
+
     fn new(job: u128, upto: (u64, u32), fenced: bool) -> Self {
-        SinkCommit { job, upto, fenced, todo: VecDeque::new(), taken_back: 0 }
+        SinkCommit {
+            job,
+            upto,
+            fenced,
+            last: false,
+            failed: Vec::new(),
+            todo: VecDeque::new(),
+            taken_back: 0,
+        }
     }
 
     fn commit(&mut self, files: Vec<Committable>) {
@@ -274,7 +302,7 @@ impl SinkCommit {
             (Todo::TakeBack(files), SinkDone::Probed(found)) => self.take_back(&files, &found),
             (Todo::Commit(files), SinkDone::Renamed(moved)) => self.renamed(files, &moved)?,
             (Todo::Check(files), SinkDone::Probed(found)) => self.check(files, &found)?,
-            (Todo::CleanRoot(root), SinkDone::Listed(names)) => self.clean(root, names),
+            (Todo::CleanRoot(root), SinkDone::Listed(names)) => self.clean_root(root, names),
             (
                 Todo::DropDir { .. } | Todo::Remove(_) | Todo::Sync(_) | Todo::RemovePending(_),
                 SinkDone::Done,
@@ -319,7 +347,7 @@ impl SinkCommit {
                 Moved::SourceAbsent | Moved::TargetExists => unclear.push(file),
                 Moved::WrongLength(found) => {
                     let path = self.source(&file);
-                    return Err(SinkError::Corrupt { path, expected: file.len, found });
+                    self.fail(SinkError::Corrupt { path, expected: file.len, found })?;
                 }
             }
         }
@@ -331,24 +359,38 @@ impl SinkCommit {
 
     fn check(&mut self, files: Vec<Committable>, found: &[Option<(u64, u64)>]) -> Result<(), SinkError> {
         assert_eq!(files.len(), found.len(), "invariant: one answer for each file");
-        for (file, found) in files.iter().zip(found) {
+        let mut there = Vec::new();
+        for (file, found) in files.into_iter().zip(found) {
+            let pending = self.source(&file);
+            let target = file.target;
             match found {
-                Some(content) if *content == (file.len, file.hash) => {}
-                Some(_) => return Err(SinkError::Conflict { target: file.target.clone() }),
-                None => {
-                    let pending = self.source(file);
-                    return Err(SinkError::Missing { pending, target: file.target.clone() });
-                }
+                Some(content) if *content == (file.len, file.hash) => there.push(target),
+                Some(_) => self.fail(SinkError::Conflict { pending, target })?,
+                None => self.fail(SinkError::Missing { pending, target })?,
             }
         }
-        // They were renamed before somebody crashed, perhaps before the parents were synced.
-        self.todo.push_front(Todo::Sync(files.into_iter().map(|file| file.target).collect()));
+        if !there.is_empty() {
+            // They were renamed before somebody crashed, perhaps before the parents were synced.
+            self.todo.push_front(Todo::Sync(there));
+        }
         Ok(())
     }
 
-    fn clean(&mut self, root: String, names: Vec<String>) {
+    fn fail(&mut self, error: SinkError) -> Result<(), SinkError> {
+        if !self.last {
+            return Err(error);
+        }
+        self.failed.push(error);
+        self.todo.retain(|todo| !matches!(todo, Todo::CleanRoot(_)));
+        Ok(())
+    }
+
+    fn clean_root(&mut self, root: String, names: Vec<String>) {
+        // What a newer leader has fenced is none of ours, it may be committing from there.
         let ours = |name: &String| {
-            name.starts_with(layout::FENCED) && layout::owner(name).is_some_and(|dir| dir.job == self.job)
+            let fenced = name.starts_with(layout::FENCED);
+            let dir = layout::owner(name).filter(|dir| fenced && dir.job == self.job);
+            dir.is_some_and(|dir| (dir.epoch, dir.attempt) <= self.upto)
         };
         let mut todo: Vec<Todo> =
             names.into_iter().filter(ours).map(|name| Todo::DropDir { root: root.clone(), name }).collect();

@@ -1,10 +1,10 @@
 //! Counts and a short history of checkpoints, for people and the REST interface.
 //!
-//! Owned by the coordinator; nothing decides by it. Always: at most `limits::HISTORY_MAX` finished entries;
-//! `total = in progress + completed + failed`.
+//! Owned by the coordinator; nothing decides by it. Always: at most `limits::HISTORY_MAX` finished entries and
+//! `limits::RESTORES_MAX` restores and refusals; `total = in progress + completed + failed`.
 
 use crate::coordinator::Refused;
-use crate::limits::HISTORY_MAX;
+use crate::limits::{HISTORY_MAX, RESTORES_MAX};
 use crate::metadata::Metadata;
 
 /// How far a checkpoint is.
@@ -84,9 +84,6 @@ pub struct Stats {
     pub refused: Vec<Refused>,
 }
 
-/// Most restores and refusals that are remembered; the oldest go first.
-const RESTORES_MAX: usize = 1024;
-
 impl Stats {
     /// Checkpoints in progress.
     pub fn in_progress(&self) -> u64 {
@@ -107,8 +104,7 @@ impl Stats {
             last: false,
             failure: None,
         });
-        let cut = self.history.len().saturating_sub(HISTORY_MAX);
-        self.history.drain(..cut);
+        keep_newest(&mut self.history, HISTORY_MAX);
     }
 
     pub(crate) fn acknowledged(&mut self, id: u64, bytes: u64, alignment_ns: u64) {
@@ -140,17 +136,13 @@ impl Stats {
     }
 
     pub(crate) fn restored(&mut self, id: u64, now_ms: u64) {
-        if self.restored.len() == RESTORES_MAX {
-            self.restored.remove(0);
-        }
         self.restored.push(RestoreEntry { id, restored_ms: now_ms });
+        keep_newest(&mut self.restored, RESTORES_MAX);
     }
 
     pub(crate) fn refused(&mut self, refused: &Refused) {
-        if self.refused.len() == RESTORES_MAX {
-            self.refused.remove(0);
-        }
         self.refused.push(refused.clone());
+        keep_newest(&mut self.refused, RESTORES_MAX);
     }
 
     fn entry(&mut self, id: u64) -> Option<&mut CheckpointEntry> {
@@ -159,4 +151,10 @@ impl Stats {
             .rev()
             .find(|entry| entry.id == id && entry.status == CheckpointStatus::InProgress)
     }
+}
+
+/// Drops the oldest entries beyond `max`.
+pub fn keep_newest<T>(entries: &mut Vec<T>, max: usize) {
+    let cut = entries.len().saturating_sub(max);
+    entries.drain(..cut);
 }

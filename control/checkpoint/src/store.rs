@@ -31,7 +31,7 @@ pub enum StoreOp {
         /// Write the list of outputs too.
         outputs: bool,
     },
-    /// Read metadata → `Metadata`, `Absent`, `Void`, `Damaged`.
+    /// Make metadata that is there durable and read it → `Metadata`, `Absent`, `Void`, `Damaged`.
     ReadMetadata {
         /// The job.
         job: u128,
@@ -80,6 +80,14 @@ pub enum StoreOp {
         /// The oldest id that is kept.
         below: u64,
     },
+    /// Make sure that these can never be published, then delete their objects → `Done`. One that is published
+    /// is left alone.
+    Discard {
+        /// The job.
+        job: u128,
+        /// The checkpoints.
+        ids: Vec<u64>,
+    },
     /// An operation on output files → `Sink`.
     Sink(SinkOp),
 }
@@ -96,7 +104,7 @@ pub enum StoreDone {
     },
     /// It did not exist and does now, durably.
     Created,
-    /// It existed before.
+    /// It existed before, and is durable.
     Exists,
     /// The largest claimed epoch, 0 if none.
     Newest(u64),
@@ -117,7 +125,37 @@ pub enum StoreDone {
     /// Answer to an operation on output files.
     Sink(SinkDone),
     /// The store did not answer or an I/O error came in between: it may or may not have happened.
-    Failed(String),
+    Failed(StoreFault),
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct StoreFault {
+    /// In words; names the file or directory.
+    pub reason: String,
+    /// It will be the same tomorrow unless somebody changes the file system: no permission, read-only, a file
+    /// where a directory belongs or the other way round.
+    pub permanent: bool,
+}
+
+impl StoreFault {
+    /// An I/O error at `place`.
+    pub fn io(place: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        StoreFault { reason: format!("{place}: {error}"), permanent: is_permanent(error) }
+    }
+}
+
+impl<T: Into<String>> From<T> for StoreFault {
+    fn from(reason: T) -> Self {
+        StoreFault { reason: reason.into(), permanent: false }
+    }
+}
+
+/// Whether waiting does not help.
+pub(crate) fn is_permanent(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory)
 }
 
 /// One directory of a job's checkpoints.

@@ -66,6 +66,21 @@ proptest! {
     }
 
     #[test]
+    fn a_cancel_at_any_moment_keeps_every_row_of_a_completed_checkpoint(
+        steps in proptest::collection::vec((any::<u8>(), any::<u16>()), 0..400),
+        crash in any::<bool>(),
+    ) {
+        let mut simulation = Simulation::new();
+        for (action, choice) in steps {
+            if simulation.end.is_some() {
+                return Ok(());
+            }
+            step(&mut simulation, Mode::Zombies, action, usize::from(choice));
+        }
+        simulation.cancel(crash);
+    }
+
+    #[test]
     fn damaged_checkpoints_are_passed_over_and_their_output_is_taken_back(
         steps in proptest::collection::vec((any::<u8>(), any::<u16>()), 0..600)
     ) {

@@ -94,12 +94,13 @@ fn another_checkpoints_metadata_is_refused() {
 
 #[test]
 fn acknowledgements_are_checked() {
-    let good = metadata().tasks.remove(0);
-    good.check(7, 5).unwrap();
+    let Metadata { operators, mut tasks, .. } = metadata();
+    let good = tasks.remove(0);
+    good.check(7, 5, &operators).unwrap();
     let bad = |change: fn(&mut OperatorPart)| {
         let mut part = good.clone();
         change(&mut part.operators[0]);
-        part.check(7, 5).unwrap_err()
+        part.check(7, 5, &operators).unwrap_err()
     };
     bad(|part| part.inline = vec![0; limits::INLINE_STATE_BYTES_MAX + 1]);
     bad(|part| part.object.as_mut().unwrap().path = "jobs/../x".into());
@@ -121,7 +122,35 @@ fn acknowledgements_are_checked() {
         file.target = format!("/a/../{}", file.target);
     });
     assert!(error.contains("`..` component"), "{error}");
-    assert!(good.check(7, 6).is_err(), "the object lies in another checkpoint");
+    assert!(good.check(7, 6, &operators).is_err(), "the object lies in another checkpoint");
+}
+
+#[test]
+fn key_groups_may_come_in_any_order_but_fill_their_object() {
+    let Metadata { operators, mut tasks, .. } = metadata();
+    let mut part = tasks.remove(0);
+    let mut check = |slices: &[(u32, u64, u64)]| {
+        let slice = |&(group, offset, len): &(u32, u64, u64)| GroupSlice { group, offset, len, hash: 0 };
+        part.operators[0].groups = slices.iter().map(slice).collect();
+        part.check(7, 5, &operators)
+    };
+    check(&[]).unwrap();
+    check(&[(0, 0, 30), (5, 30, 30), (127, 60, 40)]).unwrap();
+    // As they were written, and the same sorted by group.
+    check(&[(127, 0, 40), (0, 40, 30), (5, 70, 30)]).unwrap();
+    check(&[(0, 40, 30), (5, 70, 30), (127, 0, 40)]).unwrap();
+    for (what, slices) in [
+        ("twice", &[(3, 0, 50), (3, 50, 50)][..]),
+        ("no such group", &[(128, 0, 100)]),
+        ("overlap", &[(1, 0, 60), (2, 50, 50)]),
+        ("gap", &[(1, 0, 40), (2, 50, 50)]),
+        ("end missing", &[(1, 0, 40), (2, 40, 50)]),
+        ("beginning missing", &[(1, 10, 90)]),
+        ("beyond the end", &[(1, 0, 40), (2, 40, 70)]),
+        ("beyond all numbers", &[(1, 0, 1), (2, 1, u64::MAX)]),
+    ] {
+        assert!(check(slices).is_err(), "{what}");
+    }
 }
 
 #[test]

@@ -141,6 +141,61 @@ async fn a_scan_tells_everything_apart() {
 }
 
 #[tokio::test]
+async fn one_checkpoint_that_cannot_be_read_does_not_hide_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).unwrap();
+    for id in 1..=2 {
+        store.execute(put(&metadata(dir.path(), id, b"s"), false)).await;
+    }
+    let old = dir.path().join(layout::checkpoint_dir(JOB, 1)).join("_metadata");
+    fs::remove_file(&old).unwrap();
+    fs::write(old.with_file_name("file"), b"").unwrap();
+    std::os::unix::fs::symlink("file/below", &old).unwrap();
+    let StoreDone::Scanned(found) = store.execute(StoreOp::Scan { job: JOB }).await else { panic!() };
+    assert!(
+        matches!(&found[0].state, ScannedState::Damaged(reason) if reason.contains("_metadata")),
+        "{found:?}"
+    );
+    assert_eq!(found[1].state, ScannedState::Present { epoch: 1 });
+}
+
+#[tokio::test]
+async fn what_never_was_is_discarded_and_what_is_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).unwrap();
+    let job = JOB;
+    let published = metadata(dir.path(), 1, b"published");
+    store.execute(put(&published, false)).await;
+    let declined = metadata(dir.path(), 2, b"declined");
+    store.execute(StoreOp::VoidMetadata { job, id: 3 }).await;
+    metadata(dir.path(), 3, b"void");
+    assert_eq!(store.execute(StoreOp::Discard { job, ids: vec![1, 2, 3, 4] }).await, StoreDone::Done);
+    let verified = store.execute(StoreOp::Verify { job, id: 1 }).await;
+    assert_eq!(verified, StoreDone::Metadata(Box::new(published)));
+    for id in [2, 3] {
+        let left = fs::read_dir(dir.path().join(layout::checkpoint_dir(JOB, id))).unwrap();
+        assert_eq!(left.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["_metadata"]);
+    }
+    assert_eq!(store.execute(put(&declined, false)).await, StoreDone::Exists, "it can never be published");
+}
+
+#[tokio::test]
+async fn an_output_below_a_file_is_a_permanent_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(&dir.path().join("store")).unwrap();
+    let root = dir.path().join("in-the-way");
+    fs::write(&root, b"").unwrap();
+    let op = SinkOp::ListPending { root: root.to_str().unwrap().to_owned() };
+    let StoreDone::Failed(fault) = store.execute(StoreOp::Sink(op)).await else { panic!() };
+    assert!(fault.permanent && fault.reason.contains("in-the-way"), "{fault:?}");
+    // The same through objects: `epochs` is a file.
+    fs::write(dir.path().join("store/epochs"), b"").unwrap();
+    let record = EpochRecord { epoch: 1, jobs: Vec::new() };
+    let StoreDone::Failed(fault) = store.execute(StoreOp::ClaimEpoch(record)).await else { panic!() };
+    assert!(fault.permanent && fault.reason.contains("epochs/1"), "{fault:?}");
+}
+
+#[tokio::test]
 async fn an_epoch_is_claimed_by_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = LocalStore::open(dir.path()).unwrap();

@@ -1,13 +1,14 @@
 //! The coordinator's rules one by one, driven by hand.
 
+use tidegate_checkpoint::epoch::JobRecord;
 use tidegate_checkpoint::*;
 
 const JOB: u128 = 9;
 const SOURCE: Task = Task { vertex: 0, subtask: 0 };
 const COUNT: Task = Task { vertex: 1, subtask: 0 };
 
-fn coordinator(config: CheckpointConfig) -> Coordinator {
-    let info = JobInfo {
+fn info() -> JobInfo {
+    JobInfo {
         job: JOB,
         name: "job".into(),
         args: Vec::new(),
@@ -15,8 +16,11 @@ fn coordinator(config: CheckpointConfig) -> Coordinator {
         graph_fingerprint: 1,
         binary_fingerprint: 1,
         operators: Vec::new(),
-    };
-    Coordinator::new(config, info, 1, Vec::new(), Vec::new())
+    }
+}
+
+fn coordinator(config: CheckpointConfig) -> Coordinator {
+    Coordinator::new(config, info(), 1, Vec::new(), Vec::new())
 }
 
 fn every(interval_ms: u64) -> CheckpointConfig {
@@ -356,18 +360,6 @@ fn a_store_that_fails_is_not_a_damaged_checkpoint() {
 }
 
 #[test]
-fn a_checkpoint_that_taskmanagers_cannot_read_is_given_up_after_a_few_tries() {
-    let mut c = running(every(100));
-    complete(&mut c, 1, 100);
-    complete(&mut c, 2, 1_000);
-    for _ in 0..limits::SUSPECT_RESTORES_MAX {
-        assert_eq!(c.handle(Input::Suspect { checkpoint: 2 }, 1_000), []);
-    }
-    let actions = restoring(&mut c);
-    assert!(matches!(body(&actions), StoreOp::Quarantine { id: 2, .. }), "{actions:?}");
-}
-
-#[test]
 fn when_nothing_is_usable_the_job_does_not_start_over() {
     let mut c = running(every(100));
     complete(&mut c, 1, 100);
@@ -382,6 +374,134 @@ fn when_nothing_is_usable_the_job_does_not_start_over() {
             if reason.contains("1: cut") && reason.contains("2: cut")),
         "{actions:?}"
     );
+}
+
+#[test]
+fn the_end_commits_what_an_earlier_leader_published() {
+    let legal = vec![Legal { id: 4, epoch: 1 }];
+    let new = || Coordinator::new(every(100), info(), 2, legal.clone(), vec!["/out".into()]);
+    let pending = "/out/_pending/e1-a3/f".to_owned();
+    let file = Committable { pending, target: "/out/f".into(), len: 1, hash: 1 };
+    let outputs = Outputs { job: JOB, epoch: 1, id: 4, files: vec![file] };
+    // A newer leader exists: nothing is touched.
+    let mut c = new();
+    let actions = c.handle(Input::End { attempt: 4 }, 0);
+    assert_eq!(answer(&mut c, actions, StoreDone::Newest(3), 0), [Action::Deposed { newest: 3 }]);
+    // The list cannot be read: nothing is removed, and people are told where it is.
+    let mut c = new();
+    let actions = c.handle(Input::End { attempt: 4 }, 0);
+    let actions = answer(&mut c, actions, StoreDone::Newest(2), 0);
+    let actions = answer(&mut c, actions, StoreDone::Damaged("it was cut".into()), 0);
+    let [Action::Ended { leftover: Some(text) }] = &actions[..] else { panic!("{actions:?}") };
+    assert!(text.contains("it was cut") && text.contains("/out/_pending"), "{text}");
+    // All is well.
+    let mut c = new();
+    let actions = c.handle(Input::End { attempt: 4 }, 0);
+    let actions = answer(&mut c, actions, StoreDone::Newest(2), 0);
+    assert!(matches!(body(&actions), StoreOp::ReadOutputs { id: 4, .. }), "{actions:?}");
+    let actions = answer(&mut c, actions, StoreDone::Outputs(outputs), 0);
+    let listed = StoreDone::Sink(SinkDone::Listed(Vec::new()));
+    let actions = answer(&mut c, actions, listed.clone(), 0);
+    assert!(matches!(body(&actions), StoreOp::Sink(SinkOp::Rename { .. })), "{actions:?}");
+    let renamed = StoreDone::Sink(SinkDone::Renamed(vec![tidegate_checkpoint::sink::Moved::Done]));
+    let actions = answer(&mut c, actions, renamed, 0);
+    let actions = answer(&mut c, actions, listed, 0);
+    let actions = answer(&mut c, actions, StoreDone::Sink(SinkDone::Done), 0);
+    assert_eq!(actions, [Action::Ended { leftover: None }]);
+}
+
+#[test]
+fn an_output_that_nobody_may_write_to_is_permanent_and_keeps_its_files() {
+    let mut c = running(every(100));
+    let roots = vec!["/out".to_owned()];
+    let mut actions = c.handle(Input::Outputs { attempt: 1, roots }, 0);
+    let fault = StoreFault::io("/out/_pending", &std::io::ErrorKind::PermissionDenied.into());
+    assert!(fault.permanent && !StoreFault::io("/out", &std::io::ErrorKind::StorageFull.into()).permanent);
+    let fail = |c: &mut Coordinator, mut actions: Vec<Action>| loop {
+        actions = answer(c, actions, StoreDone::Failed(fault.clone()), c.deadline().unwrap_or(0));
+        if !actions.is_empty() {
+            return actions;
+        }
+        let at = c.deadline().unwrap();
+        actions = c.handle(Input::Tick, at);
+    };
+    actions = fail(&mut c, actions);
+    assert!(
+        matches!(&actions[..], [Action::FailAttempt { attempt: 1, reason, permanent: true }]
+            if reason.contains("/out/_pending")),
+        "{actions:?}"
+    );
+    c.handle(Input::Stop, 20_000);
+    let actions = c.handle(Input::End { attempt: 1 }, 20_000);
+    let actions = fail(&mut c, actions);
+    assert!(
+        matches!(&actions[..], [Action::Ended { leftover: Some(text) }] if text.contains("/out/_pending")),
+        "{actions:?}"
+    );
+    // So is a restore.
+    let actions = c.handle(Input::Restore { attempt: 2 }, 30_000);
+    let actions = fail(&mut c, actions);
+    assert!(matches!(&actions[..], [Action::RestoreFailed { permanent: true, .. }]), "{actions:?}");
+}
+
+#[test]
+fn checkpoints_that_vanished_are_refused_by_name_and_nothing_starts_over() {
+    // One that the record of the epoch lists.
+    let legal = vec![Legal { id: 2, epoch: 1 }];
+    let mut c = Coordinator::new(every(100), info(), 1, legal, Vec::new());
+    let actions = c.handle(Input::Restore { attempt: 2 }, 0);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 0);
+    let actions = answer(&mut c, actions, StoreDone::Scanned(Vec::new()), 0);
+    let actions = answer(&mut c, actions, StoreDone::Done, 0);
+    assert!(
+        matches!(&actions[..], [Action::RestoreFailed { permanent: true, reason, .. }]
+            if reason.contains("2: its directory was removed")),
+        "{actions:?}"
+    );
+    // Some that only the counts of the job tell of.
+    let mut c = coordinator(every(100));
+    c.resume_stats(Stats { completed: 3, total: 3, ..Stats::default() });
+    let actions = c.handle(Input::Restore { attempt: 2 }, 0);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 0);
+    let actions = answer(&mut c, actions, StoreDone::Scanned(Vec::new()), 0);
+    assert!(
+        matches!(&actions[..], [Action::RestoreFailed { permanent: true, reason, .. }]
+            if reason.contains("none is in the store")),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn objects_of_checkpoints_that_never_were_are_deleted_after_a_restore() {
+    let mut c = running(every(100));
+    let one = complete(&mut c, 1, 100);
+    c.handle(Input::Stop, 10_000);
+    let actions = c.handle(Input::Restore { attempt: 2 }, 10_000);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 10_000);
+    let entry = |id, state| Scanned { id, quarantined: false, state, outputs: false };
+    let mut found = vec![entry(1, ScannedState::Present { epoch: 1 })];
+    found.extend((2..100).map(|id| entry(id, ScannedState::Absent)));
+    found.push(entry(100, ScannedState::Void));
+    // It may have made files visible.
+    found.push(Scanned { outputs: true, ..entry(101, ScannedState::Absent) });
+    let actions = answer(&mut c, actions, StoreDone::Scanned(found), 10_000);
+    let actions = answer(&mut c, actions, StoreDone::Metadata(one), 10_000);
+    let none = Outputs { job: JOB, epoch: 1, id: 101, files: Vec::new() };
+    let actions = answer(&mut c, actions, StoreDone::Outputs(none), 10_000);
+    assert!(matches!(actions[0], Action::Restored { .. }), "{actions:?}");
+    let StoreOp::Discard { ids, .. } = body(&actions) else { panic!("{actions:?}") };
+    assert_eq!(ids.len(), limits::DISCARD_MAX);
+    assert_eq!(ids[..2], [100, 99], "the newest first");
+    assert_eq!(answer(&mut c, actions, StoreDone::Done, 10_000), []);
+}
+
+#[test]
+fn when_a_job_is_over_its_checkpoints_go() {
+    let mut c = running(every(100));
+    complete(&mut c, 1, 100);
+    let actions = c.handle(Input::Forget, 200);
+    assert_eq!(*body(&actions), StoreOp::Retain { job: JOB, below: u64::MAX });
+    assert_eq!(answer(&mut c, actions, StoreDone::Done, 200), []);
 }
 
 #[test]
@@ -419,5 +539,65 @@ fn a_cancel_does_not_lose_the_output_of_a_completed_checkpoint() {
     let retain = answer(&mut c, rename, renamed, 1_000);
     assert!(matches!(body(&retain), StoreOp::Retain { .. }), "{retain:?}");
     let actions = answer(&mut c, retain, StoreDone::Done, 1_000);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 1_000);
     assert!(matches!(body(&actions), StoreOp::Sink(SinkOp::ListPending { .. })), "{actions:?}");
+}
+
+/// Opens an epoch over what `answer` says; gives the end and the number of operations.
+fn open(mut answer: impl FnMut(StoreOp) -> StoreDone) -> (OpeningStep, u32) {
+    let mut opening = Opening::new(vec![JOB]);
+    for ops in 0..1_000 {
+        match opening.step() {
+            OpeningStep::Op(op) => opening.handle(answer(op)),
+            OpeningStep::Wait(_) => {}
+            end => return (end, ops),
+        }
+    }
+    panic!("it goes on for ever")
+}
+
+#[test]
+fn a_claim_that_can_never_be_written_is_given_up_with_the_reason() {
+    let (end, _) = open(|op| match op {
+        StoreOp::ReadEpochs => StoreDone::Epochs { claims: Vec::new(), settled: None },
+        StoreOp::Scan { .. } => StoreDone::Scanned(Vec::new()),
+        StoreOp::ClaimEpoch(_) => StoreDone::Failed("epochs/1: Operation not permitted".into()),
+        op => panic!("{op:?}"),
+    });
+    let OpeningStep::Failed(error @ OpeningError::Store { .. }) = end else { panic!("{end:?}") };
+    let text = error.to_string();
+    assert!(text.contains("epochs/1: Operation not permitted") && text.contains("hard links"), "{text}");
+}
+
+#[test]
+fn what_counted_and_vanished_still_counts_and_what_made_room_does_not() {
+    let legal_after = |found: Vec<Scanned>| {
+        let listed = (1..=3).map(|id| Legal { id, epoch: 1 }).collect();
+        let record = EpochRecord { epoch: 1, jobs: vec![JobRecord { job: JOB, legal: listed }] };
+        let mut claims = vec![1];
+        let (end, _) = open(|op| match op {
+            StoreOp::ReadEpochs => {
+                StoreDone::Epochs { claims: claims.clone(), settled: Some(Ok(record.clone())) }
+            }
+            StoreOp::Scan { .. } => StoreDone::Scanned(found.clone()),
+            StoreOp::ClaimEpoch(record) => {
+                claims.push(record.epoch);
+                StoreDone::Created
+            }
+            StoreOp::SettleEpoch(_) => StoreDone::Created,
+            StoreOp::NewestEpoch => StoreDone::Newest(2),
+            op => panic!("{op:?}"),
+        });
+        let OpeningStep::Opened(leadership) = end else { panic!("{end:?}") };
+        leadership.legal[&JOB].iter().map(|legal| legal.id).collect::<Vec<_>>()
+    };
+    let entry = |id, quarantined, state| Scanned { id, quarantined, state, outputs: false };
+    let there = |id| entry(id, false, ScannedState::Present { epoch: 1 });
+    assert_eq!(legal_after(vec![there(1), there(2), there(3), there(4)]), [1, 2, 3, 4]);
+    assert_eq!(legal_after(vec![there(4), there(5)]), [4, 5], "older ones were deleted");
+    assert_eq!(legal_after(Vec::new()), [1, 2, 3], "all are gone");
+    assert_eq!(legal_after(vec![there(1)]), [1, 2, 3], "newer ones are gone");
+    assert_eq!(legal_after(vec![there(2), entry(3, true, ScannedState::Absent)]), [2], "set aside");
+    let damaged = entry(3, false, ScannedState::Damaged("it was cut".into()));
+    assert_eq!(legal_after(vec![there(2), damaged]), [2, 3]);
 }

@@ -141,11 +141,22 @@ fn another_jobs_attempts_are_left_alone_whatever_their_numbers() {
         assert!(world.write(&format!("{dir}/a"), Rows(vec![99])));
     }
     assert!(run(&mut world, restore(&files, &old, 4), None).unwrap());
-    assert!(run(&mut world, SinkCommit::end(JOB, vec!["/out".into()], (9, 9)), None).unwrap());
+    assert!(run(&mut world, SinkCommit::clean(JOB, vec!["/out".into()], (9, 9)), None).unwrap());
     assert_eq!(world.visible(), [1, 2, 3, 4]);
     assert!(
         world.files.contains_key(&format!("{other}/a")) && world.files.contains_key(&format!("{fenced}/a"))
     );
+}
+
+#[test]
+fn a_zombie_does_not_clean_what_a_newer_leader_has_fenced() {
+    let (mut world, files, _) = world();
+    let fenced = format!("/out/_pending/{}", layout::fenced_dir("00000000000000000000000000000009-e2-a5"));
+    world.make_dir(&fenced);
+    assert!(run(&mut world, restore(&files, &[], 4), None).unwrap());
+    assert!(world.dirs.contains(&fenced), "the newer leader may be committing from there");
+    assert!(run(&mut world, SinkCommit::clean(JOB, vec!["/out".into()], (3, 6)), None).unwrap());
+    assert_eq!(world.pending(), 0);
 }
 
 #[test]
@@ -158,13 +169,33 @@ fn lost_and_foreign_files_are_named() {
     let (mut world, files, old) = self::world();
     world.files.insert(files[0].target.clone(), Rows(vec![42]));
     let error = run(&mut world, restore(&files, &old, 4), None).unwrap_err();
-    assert!(matches!(&error, SinkError::Conflict { target } if *target == files[0].target), "{error}");
+    assert!(matches!(&error, SinkError::Conflict { target, .. } if *target == files[0].target), "{error}");
     assert!(world.visible().contains(&42), "a foreign file is not replaced");
 
     let (mut world, files, old) = self::world();
     world.files.insert(files[0].pending.clone(), Rows(vec![1]));
     let error = run(&mut world, restore(&files, &old, 4), None).unwrap_err();
     assert!(matches!(error, SinkError::Corrupt { expected: 16, found: 8, .. }), "{error}");
+}
+
+#[test]
+fn at_the_end_one_bad_file_does_not_cost_the_others_and_nothing_is_thrown_away() {
+    let (mut world, files, _) = world();
+    world.files.insert(files[0].target.clone(), Rows(vec![42]));
+    let mut machine = SinkCommit::end(JOB, vec!["/out".into()], (1, 3), files.clone());
+    while let SinkStep::Op(op) = machine.step() {
+        let StoreDone::Sink(done) = world.execute(StoreOp::Sink(op)) else { panic!() };
+        machine.handle(done).unwrap();
+    }
+    let [SinkError::Conflict { pending, .. }] = machine.failed() else { panic!("{:?}", machine.failed()) };
+    assert!(world.files.contains_key(pending), "it lies where it is said to lie");
+    assert_eq!(world.visible(), [3, 4, 7, 8, 42]);
+    // Whoever takes the foreign file away gets the rest at the next try.
+    world.files.remove(&files[0].target);
+    let machine = SinkCommit::end(JOB, vec!["/out".into()], (1, 3), files);
+    assert!(run(&mut world, machine, None).unwrap());
+    assert_eq!(world.visible(), [1, 2, 3, 4, 7, 8]);
+    assert_eq!(world.pending(), 0);
 }
 
 #[test]

@@ -18,7 +18,7 @@ mod tests;
 pub(crate) mod views;
 
 use crate::config::{Planned, RestartPolicy};
-use crate::limits::{CONNECTIONS_MAX, REGISTER_TIMEOUT_MS, TICK_MS_MAX};
+use crate::limits::{CONNECTIONS_MAX, LATE_MS_MAX, REGISTER_TIMEOUT_MS, TICK_MS_MAX};
 use crate::record::{JobRecord, JobRequest};
 use job::Cx;
 pub(crate) use job::Job;
@@ -208,6 +208,11 @@ pub enum Action {
         /// The job, or why not.
         answer: Result<JobId, Rejection>,
     },
+    /// Nothing follows for this job but what was asked for before.
+    Over {
+        /// The job.
+        job: JobId,
+    },
     /// A newer leader exists: stop at once.
     Deposed {
         /// Its epoch.
@@ -224,6 +229,8 @@ pub struct Core {
     jobs: BTreeMap<JobId, Job>,
     next_rank: u64,
     draining: bool,
+    /// Time of the last input.
+    handled_ms: u64,
     actions: Vec<Action>,
 }
 
@@ -236,6 +243,7 @@ impl Core {
             jobs: BTreeMap::new(),
             next_rank: 0,
             draining: false,
+            handled_ms: now_ms,
             actions: Vec::new(),
         };
         for found in found {
@@ -268,6 +276,13 @@ impl Core {
 
     /// Takes one input and says what follows from it, in order.
     pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Action> {
+        if now_ms.saturating_sub(self.handled_ms) > TICK_MS_MAX + LATE_MS_MAX {
+            // This process did not run; what TaskManagers said meanwhile still waits behind this input.
+            let text = format!("the JobManager stood still for {} ms", now_ms - self.handled_ms);
+            self.actions.push(Action::Log(Level::Warn, text));
+            self.registry.forgive(now_ms);
+        }
+        self.handled_ms = now_ms;
         match input {
             Input::Connected { conn, peer } => self.connected(conn, peer, now_ms),
             Input::Message { conn, message } => self.message(conn, *message, now_ms),
@@ -280,6 +295,9 @@ impl Core {
             Input::Saved { job, save, result } => {
                 self.with_job(job, now_ms, |job, cx| job.saved(cx, save, result));
                 self.drop_unsaved(job);
+                if !self.jobs.contains_key(&job) {
+                    self.actions.push(Action::Over { job });
+                }
             }
             Input::Tick => self.tick(now_ms),
             Input::Drain { reason } => self.drain(&reason),
@@ -343,7 +361,10 @@ impl Core {
         if self.draining {
             self.refuse(conn, Refusal::Draining);
         } else if self.registry.connections().count() >= CONNECTIONS_MAX {
-            self.refuse(conn, Refusal::Protocol(format!("{CONNECTIONS_MAX} connections are open")));
+            // A TaskManager that hears this tries again; most other refusals end it.
+            let text = format!("{CONNECTIONS_MAX} connections are open; a TaskManager is put off");
+            self.actions.push(Action::Log(Level::Warn, text));
+            self.refuse(conn, Refusal::Draining);
         } else {
             self.registry.connected(conn, peer, now_ms + REGISTER_TIMEOUT_MS);
         }

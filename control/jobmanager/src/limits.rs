@@ -69,6 +69,12 @@ pub const SERVER_STOP_MS: u64 = 1_000;
 /// Longest time without looking at the clock, in milliseconds.
 pub const TICK_MS_MAX: u64 = 1_000;
 
+/// How much later than [`TICK_MS_MAX`] the core may get to work, in milliseconds, before it takes itself for the one
+/// that was silent and gives every TaskManager its time anew.
+pub const LATE_MS_MAX: u64 = 250;
+
+const _: () =
+    assert!(TICK_MS_MAX + LATE_MS_MAX + HEARTBEAT_INTERVAL_MS_DEFAULT < HEARTBEAT_TIMEOUT_MS_DEFAULT);
 const _: () = assert!(HEARTBEAT_TIMEOUT_MS_DEFAULT >= 3 * HEARTBEAT_INTERVAL_MS_DEFAULT);
 const _: () = assert!(CANCEL_TIMEOUT_MS < 60_000 && CANCEL_TIMEOUT_MS > HEARTBEAT_TIMEOUT_MS_DEFAULT);
 const _: () = assert!(INPUT_QUEUE >= rpc::QUEUE_MESSAGES_MAX);

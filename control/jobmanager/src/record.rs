@@ -6,6 +6,8 @@
 use crate::limits::EXCEPTIONS_MAX;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use tidegate_checkpoint::limits::RESTORES_MAX;
+use tidegate_checkpoint::stats::keep_newest;
 use tidegate_graph::JobGraph;
 
 /// Version of the record's format.
@@ -123,7 +125,8 @@ pub struct JobRecord {
     pub graph: JobGraph,
     /// State when this was written.
     pub state: JobState,
-    /// After the end: nothing of it is left in its output directories.
+    /// After the end: its output is complete, and nothing else of it is left in its output directories. While that
+    /// is not so, every start of a JobManager tries again.
     pub cleaned: bool,
     /// Last attempt that may have been begun.
     pub attempt: u32,
@@ -135,13 +138,13 @@ pub struct JobRecord {
     pub ended_ms: Option<u64>,
     /// How often it was restarted.
     pub restarts: u64,
-    /// What it restored, oldest first.
+    /// What it restored lately, oldest first.
     pub restored: Vec<RestoredRecord>,
     /// Checkpoints that completed and failed, for people; brought up to date whenever the record is written.
     pub completed_checkpoints: u64,
     /// See `completed_checkpoints`.
     pub failed_checkpoints: u64,
-    /// Checkpoints that could not be used, with the reason.
+    /// Checkpoints that could not be used, with the reason; the last ones.
     pub refused: Vec<(u64, String)>,
     /// The last failures, oldest first.
     pub exceptions: Vec<ExceptionRecord>,
@@ -150,9 +153,19 @@ pub struct JobRecord {
 impl JobRecord {
     /// Adds a failure, dropping the oldest beyond the limit.
     pub fn push_exception(&mut self, exception: ExceptionRecord) {
-        if self.exceptions.len() == EXCEPTIONS_MAX {
-            self.exceptions.remove(0);
-        }
         self.exceptions.push(exception);
+        keep_newest(&mut self.exceptions, EXCEPTIONS_MAX);
+    }
+
+    /// Adds a restore, dropping the oldest beyond the limit.
+    pub fn push_restored(&mut self, restored: RestoredRecord) {
+        self.restored.push(restored);
+        keep_newest(&mut self.restored, RESTORES_MAX);
+    }
+
+    /// Adds a checkpoint that could not be used, dropping the oldest beyond the limit.
+    pub fn push_refused(&mut self, id: u64, reason: String) {
+        self.refused.push((id, reason));
+        keep_newest(&mut self.refused, RESTORES_MAX);
     }
 }

@@ -328,8 +328,8 @@ pub enum Refusal {
         /// Offered.
         found: u32,
     },
-    /// The JobManager is shutting down.
-    #[error("the JobManager is shutting down")]
+    /// The JobManager takes nobody in for now: it is shutting down, or has no room for another connection.
+    #[error("the JobManager takes nobody in for now: it is shutting down or all its connections are taken")]
     Draining,
     /// The first message was not `Register`, or a later one broke the order.
     #[error("protocol: {0}")]

@@ -49,6 +49,10 @@ pub struct FileReceipt {
 }
 
 /// One key group within a state object.
+///
+/// The slices of an object name each group at most once and, by offset, follow each other from its first byte to
+/// its last. Their order says nothing: a group that records touch while a snapshot is under way is written before
+/// its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSlice {
     /// The key group.

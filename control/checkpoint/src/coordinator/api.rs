@@ -111,17 +111,14 @@ pub enum Input {
         /// The task.
         task: Task,
     },
-    /// A TaskManager could not read the restored checkpoint.
-    Suspect {
-        /// The checkpoint.
-        checkpoint: u64,
-    },
-    /// The job is over (finished, cancelled or failed) and no task of it runs: resolve, clean. Answered by
-    /// `Ended`.
+    /// The job is over (finished, cancelled or failed) and no task of it runs: resolve, commit what the newest
+    /// checkpoint lists, clean. Answered by `Ended`.
     End {
         /// The last attempt.
         attempt: u32,
     },
+    /// The end of the job is on record and its output is clean: its checkpoints are of no use any more.
+    Forget,
     /// Time has passed; see [`crate::Coordinator::deadline`].
     Tick,
     /// Answer to a store operation.
@@ -198,9 +195,9 @@ pub enum Action {
         /// No retry helps.
         permanent: bool,
     },
-    /// The job's output is clean.
+    /// The job's output holds what its newest checkpoint says, and nothing pending.
     Ended {
-        /// What could not be removed, and why.
+        /// Or else what could not be committed or removed, where it lies, and why.
         leftover: Option<String>,
     },
     /// Something people should read.

@@ -2,11 +2,12 @@
 //!
 //! It owns one pass: confirm leadership, scan, verify candidates from the newest down, set damaged ones aside,
 //! find out which visible files belong to checkpoints that are not used, then run the committer. Always: a
-//! checkpoint is chosen only after every object it names was read and its hash agreed; one that was passed
-//! over is renamed aside before its output is taken back, so no later leader can choose it.
+//! checkpoint is chosen only after every object it names was read and its hash agreed, and passed over only for
+//! what was found then, never on a TaskManager's word; one that was passed over is renamed aside before its output is taken back, so no later leader can choose it.
 
 use super::{Refused, RestorePoint};
 use crate::epoch::Legal;
+use crate::limits::DISCARD_MAX;
 use crate::metadata::{Committable, Metadata};
 use crate::sink::{SinkCommit, SinkStep};
 use crate::store::{Scanned, ScannedState, StoreDone, StoreOp};
@@ -17,8 +18,8 @@ pub(super) struct Scope<'a> {
     pub(super) epoch: u64,
     pub(super) legal: &'a [Legal],
     pub(super) roots: &'a mut BTreeSet<String>,
-    /// A checkpoint that TaskManagers repeatedly could not read.
-    pub(super) suspect: Option<(u64, u32)>,
+    /// Checkpoints of the job completed at some time.
+    pub(super) completed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -176,6 +177,11 @@ impl Restore {
             // is visible.
             let earlier = self.found.iter().filter(|entry| entry.quarantined).map(|entry| entry.id);
             if self.refused.is_empty() && earlier.clone().next().is_none() {
+                if scope.completed {
+                    let reason = "no checkpoint can be used: some completed, but none is in the store";
+                    self.stage = Stage::Failed(reason.to_owned());
+                    return;
+                }
                 return self.choose(None, scope);
             }
             let list: Vec<String> = self
@@ -187,11 +193,7 @@ impl Restore {
             self.stage = Stage::Failed(format!("no checkpoint can be used: {}", list.join("; ")));
             return;
         };
-        let suspect = scope
-            .suspect
-            .filter(|(id, _)| *id == candidate.id)
-            .map(|(_, count)| format!("{count} restores in a row could not read it on a TaskManager"));
-        match candidate.refused.or(suspect) {
+        match candidate.refused {
             Some(reason) => self.refuse(candidate.id, reason),
             None => self.stage = Stage::Verify(candidate.id),
         }
@@ -269,6 +271,26 @@ impl Restore {
         let roots = scope.roots.iter().cloned().collect();
         let upto = (scope.epoch, self.attempt);
         self.stage = Stage::Sink(SinkCommit::restore(self.job, roots, upto, take_back, files));
+    }
+
+    /// The restore point is final and what follows concerns output.
+    pub(super) fn is_committing(&self) -> bool {
+        matches!(self.stage, Stage::Sink(_))
+    }
+
+    /// The restore point, none before it is known and for a start from nothing.
+    pub(super) fn base(&self) -> Option<u64> {
+        self.chosen.as_ref().map(|metadata| metadata.id)
+    }
+
+    /// Checkpoints that were never published and never will be: their objects are of no use.
+    pub(super) fn garbage(&self) -> Vec<u64> {
+        let unpublished = |entry: &&Scanned| {
+            let state = matches!(entry.state, ScannedState::Void | ScannedState::Absent);
+            let refused = self.refused.iter().any(|refused| refused.id == entry.id);
+            state && !refused && !entry.quarantined && !entry.outputs && Some(entry.id) > self.base()
+        };
+        self.found.iter().rev().filter(unpublished).map(|entry| entry.id).take(DISCARD_MAX).collect()
     }
 
     /// An id that nothing in the store has.

@@ -69,7 +69,7 @@ impl Coordinator {
         let busy = self.pending.is_some()
             || self.ready.is_some()
             || self.goal.is_some()
-            || !matches!(self.work, Work::Idle | Work::Retain);
+            || !matches!(self.work, Work::Idle | Work::Delete(_));
         if busy {
             return None;
         }
@@ -114,7 +114,7 @@ impl Coordinator {
         if !expected || !run.tasks.contains(&part.task) || pending.parts.contains_key(&part.task) {
             return;
         }
-        if let Err(reason) = part.check(self.info.job, checkpoint) {
+        if let Err(reason) = part.check(self.info.job, checkpoint, &self.info.operators) {
             let task = part.task;
             return self.decline(attempt, checkpoint, task, &reason, now_ms);
         }

@@ -6,7 +6,7 @@
 use crate::layout;
 use crate::limits::VERIFY_CHUNK_BYTES;
 use crate::sink::{Move, Moved, SinkDone, SinkOp};
-use crate::store::StoreDone;
+use crate::store::{StoreDone, StoreFault};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Renames `chk-<id>` aside. Done before counts as done.
-pub(super) fn quarantine(root: &Path, job: u128, id: u64) -> Result<StoreDone, String> {
+pub(super) fn quarantine(root: &Path, job: u128, id: u64) -> Result<StoreDone, StoreFault> {
     let from = root.join(layout::checkpoint_dir(job, id));
     let to = root.join(layout::damaged_dir(job, id));
     match fs::rename(&from, &to) {
@@ -27,7 +27,7 @@ pub(super) fn quarantine(root: &Path, job: u128, id: u64) -> Result<StoreDone, S
 }
 
 /// Deletes old checkpoints, metadata first, so that no half-deleted one looks complete.
-pub(super) fn retain(root: &Path, job: u128, below: u64) -> Result<StoreDone, String> {
+pub(super) fn retain(root: &Path, job: u128, below: u64) -> Result<StoreDone, StoreFault> {
     let dir = root.join(layout::checkpoints_dir(job));
     for name in list(&dir)? {
         let old = layout::parse_checkpoint(&name).is_some_and(|(id, _)| id < below);
@@ -40,8 +40,25 @@ pub(super) fn retain(root: &Path, job: u128, below: u64) -> Result<StoreDone, St
     Ok(StoreDone::Done)
 }
 
+/// Deletes what a checkpoint that will never be published has beside the mark that says so.
+pub(super) fn discard(root: &Path, job: u128, id: u64) -> Result<StoreDone, StoreFault> {
+    let dir = root.join(layout::checkpoint_dir(job, id));
+    for name in list(&dir)?.iter().filter(|name| *name != layout::METADATA) {
+        remove_file(&dir.join(name))?;
+    }
+    Ok(StoreDone::Done)
+}
+
+/// Syncs a file of the store and every directory from it up to the root.
+pub(super) fn sync_object(root: &Path, name: &str) -> Result<StoreDone, StoreFault> {
+    let path = root.join(name);
+    File::open(&path).and_then(|file| file.sync_all()).map_err(|e| at(&path, e))?;
+    path.ancestors().skip(1).take_while(|dir| dir.starts_with(root)).try_for_each(sync_dir)?;
+    Ok(StoreDone::Done)
+}
+
 /// Executes an operation on output files.
-pub(super) fn sink(op: SinkOp) -> Result<SinkDone, String> {
+pub(super) fn sink(op: SinkOp) -> Result<SinkDone, StoreFault> {
     match op {
         SinkOp::ListPending { root } => list(&pending(&root)).map(SinkDone::Listed),
         SinkOp::MoveDir { root, from, to } => {
@@ -63,7 +80,7 @@ pub(super) fn sink(op: SinkOp) -> Result<SinkDone, String> {
         }
         SinkOp::Rename { files } => rename_all(&files).map(SinkDone::Renamed),
         SinkOp::Probe { paths } => {
-            let found: Result<Vec<_>, String> = paths.iter().map(|path| probe(Path::new(path))).collect();
+            let found: Result<Vec<_>, StoreFault> = paths.iter().map(|path| probe(Path::new(path))).collect();
             found.map(SinkDone::Probed)
         }
         SinkOp::Remove { paths } => {
@@ -84,7 +101,7 @@ fn pending(root: &str) -> PathBuf {
     Path::new(root).join(tidegate_graph::PENDING)
 }
 
-fn move_dir(from: &Path, to: &Path) -> Result<Moved, String> {
+fn move_dir(from: &Path, to: &Path) -> Result<Moved, StoreFault> {
     if exists(to)? {
         return Ok(if exists(from)? { Moved::TargetExists } else { Moved::SourceAbsent });
     }
@@ -97,7 +114,7 @@ fn move_dir(from: &Path, to: &Path) -> Result<Moved, String> {
     Ok(Moved::Done)
 }
 
-fn rename_all(files: &[Move]) -> Result<Vec<Moved>, String> {
+fn rename_all(files: &[Move]) -> Result<Vec<Moved>, StoreFault> {
     let mut moved = Vec::with_capacity(files.len());
     for file in files {
         moved.push(rename(Path::new(&file.from), Path::new(&file.to), file.len)?);
@@ -107,7 +124,7 @@ fn rename_all(files: &[Move]) -> Result<Vec<Moved>, String> {
     Ok(moved)
 }
 
-fn rename(from: &Path, to: &Path, len: u64) -> Result<Moved, String> {
+fn rename(from: &Path, to: &Path, len: u64) -> Result<Moved, StoreFault> {
     match fs::symlink_metadata(from) {
         Ok(meta) if meta.len() != len => return Ok(Moved::WrongLength(meta.len())),
         Ok(_) => {}
@@ -126,7 +143,7 @@ fn rename(from: &Path, to: &Path, len: u64) -> Result<Moved, String> {
 }
 
 /// Creates the missing directories above `path`, each synced into its parent.
-fn create_parents(path: &Path) -> Result<(), String> {
+fn create_parents(path: &Path) -> Result<(), StoreFault> {
     let mut missing: Vec<&Path> = Vec::new();
     for dir in path.ancestors().skip(1) {
         if dir.as_os_str().is_empty() || exists(dir)? {
@@ -145,7 +162,7 @@ fn create_parents(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn probe(path: &Path) -> Result<Option<(u64, u64)>, String> {
+fn probe(path: &Path) -> Result<Option<(u64, u64)>, StoreFault> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
@@ -164,7 +181,7 @@ fn probe(path: &Path) -> Result<Option<(u64, u64)>, String> {
     }
 }
 
-fn list(dir: &Path) -> Result<Vec<String>, String> {
+fn list(dir: &Path) -> Result<Vec<String>, StoreFault> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -179,7 +196,7 @@ fn list(dir: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn exists(path: &Path) -> Result<bool, String> {
+fn exists(path: &Path) -> Result<bool, StoreFault> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
@@ -187,7 +204,7 @@ fn exists(path: &Path) -> Result<bool, String> {
     }
 }
 
-fn remove_file(path: &Path) -> Result<(), String> {
+fn remove_file(path: &Path) -> Result<(), StoreFault> {
     match fs::remove_file(path) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
@@ -195,7 +212,7 @@ fn remove_file(path: &Path) -> Result<(), String> {
     }
 }
 
-fn remove_tree(path: &Path) -> Result<(), String> {
+fn remove_tree(path: &Path) -> Result<(), StoreFault> {
     match fs::remove_dir_all(path) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
@@ -203,16 +220,16 @@ fn remove_tree(path: &Path) -> Result<(), String> {
     }
 }
 
-fn sync_parents<'a>(paths: impl Iterator<Item = &'a String>) -> Result<(), String> {
+fn sync_parents<'a>(paths: impl Iterator<Item = &'a String>) -> Result<(), StoreFault> {
     let parents: BTreeSet<&Path> = paths.filter_map(|path| Path::new(path).parent()).collect();
     parents.into_iter().try_for_each(sync_dir)
 }
 
-fn sync_parent(path: &Path) -> Result<(), String> {
+fn sync_parent(path: &Path) -> Result<(), StoreFault> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), String> {
+fn sync_dir(dir: &Path) -> Result<(), StoreFault> {
     match File::open(dir).and_then(|file| file.sync_all()) {
         Ok(()) => Ok(()),
         // Everything below it is gone with it.
@@ -221,6 +238,6 @@ fn sync_dir(dir: &Path) -> Result<(), String> {
     }
 }
 
-fn at(path: &Path, error: std::io::Error) -> String {
-    format!("{}: {error}", path.display())
+fn at(path: &Path, error: std::io::Error) -> StoreFault {
+    StoreFault::io(path.display(), &error)
 }

@@ -114,6 +114,8 @@ pub enum Answer {
 pub enum End {
     /// All rows are committed.
     Finished,
+    /// All rows of the newest checkpoint are.
+    Canceled,
     /// Nothing usable was left, and the job said so.
     FailedByName,
 }
@@ -127,6 +129,10 @@ pub struct Simulation {
     attempts: u32,
     now_ms: u64,
     pub end: Option<End>,
+    /// The job is being cancelled; so many rows were in a completed checkpoint when that began.
+    cancelled: Option<u64>,
+    /// Rows in the newest checkpoint that the tasks were told of.
+    told: u64,
     pub restores: u32,
     pub completed: u32,
     pub refused: u32,
@@ -142,6 +148,8 @@ impl Simulation {
             attempts: 0,
             now_ms: 0,
             end: None,
+            cancelled: None,
+            told: 0,
             restores: 0,
             completed: 0,
             refused: 0,
@@ -201,6 +209,12 @@ impl Simulation {
                 let roots = vec![ROOT.to_owned()];
                 let coordinator = Coordinator::new(config, info, leader.epoch, legal, roots);
                 leader.state = State::Leading(Box::new(coordinator));
+                if self.cancelled.is_some() {
+                    let newest = leadership.legal.get(&JOB).and_then(|legal| legal.last());
+                    let rows =
+                        newest.map_or(0, |newest| self.rows_of(newest.id).expect("what counts is there"));
+                    self.cancelled = self.cancelled.max(Some(rows));
+                }
                 self.restart(leader);
             }
             OpeningStep::Failed(error) => {
@@ -219,7 +233,49 @@ impl Simulation {
         self.attempts += 1;
         let attempt = self.attempts;
         self.tell(leader, Input::Stop);
-        self.tell(leader, Input::Restore { attempt });
+        let next = if self.cancelled.is_some() { Input::End { attempt } } else { Input::Restore { attempt } };
+        self.tell(leader, next);
+    }
+
+    /// Rows before the position of a checkpoint, if it is whole.
+    fn rows_of(&self, id: u64) -> Option<u64> {
+        let chk = self.world.chks.get(&(id, false)).and_then(|chk| chk.metadata.as_ref());
+        let Some(Stored::Metadata(metadata)) = chk else { return None };
+        let source = metadata.tasks.iter().find(|part| part.task == SOURCE).unwrap();
+        Some(u64::from_le_bytes(source.operators[0].inline[..8].try_into().unwrap()))
+    }
+
+    /// The job is cancelled, after a crash of every leader if wanted: what completed must become visible.
+    pub fn cancel(&mut self, crash: bool) {
+        self.cancelled = Some(self.told);
+        if !crash {
+            for which in 0..self.leaders() {
+                self.with_leader(which, |simulation, leader| simulation.restart(leader));
+            }
+            self.settle(500);
+        }
+        // Perhaps none of them led; then the next leader goes on cancelling.
+        if self.end.is_none() {
+            while self.leaders() > 0 {
+                self.crash(0);
+            }
+            self.start_leader();
+            self.settle(500);
+        }
+        assert!(self.end.is_some(), "no end after the job was cancelled");
+    }
+
+    /// The store answers everybody, so many times.
+    fn settle(&mut self, rounds: u32) {
+        for _ in 0..rounds {
+            for which in 0..self.leaders() {
+                if self.end.is_some() {
+                    return;
+                }
+                self.store(which, Answer::Done);
+            }
+            self.pass(50);
+        }
     }
 
     fn tell(&mut self, leader: &mut Leader, input: Input) {
@@ -247,6 +303,7 @@ impl Simulation {
                 let running = leader.attempt.as_mut().expect("the attempt that is told runs");
                 assert_eq!(running.number, attempt);
                 running.uncommitted.retain(|(cut, _)| *cut > checkpoint);
+                self.told = self.told.max(self.rows_of(checkpoint).unwrap_or(0));
                 if last {
                     leader.attempt = None;
                     self.tell(leader, Input::End { attempt });
@@ -257,11 +314,21 @@ impl Simulation {
                 assert!(!permanent, "{reason}");
                 self.restart(leader);
             }
+            // It was seen through before the end.
+            Action::Restored { .. } | Action::RestoreFailed { .. } if self.cancelled.is_some() => {}
             Action::Restored { attempt, point } => self.restored(leader, attempt, point),
             Action::RestoreFailed { permanent: false, .. } => self.restart(leader),
             Action::RestoreFailed { reason, .. } => {
                 assert!(reason.contains("can be used") || reason.contains("cannot be used"), "{reason}");
                 self.end = Some(End::FailedByName);
+                leader.state = State::Stopped;
+            }
+            Action::Ended { leftover: None } if self.cancelled.is_some() => {
+                let rows = self.world.visible();
+                assert_eq!(rows, (0..rows.len() as u64).collect::<Vec<_>>());
+                assert!(Some(rows.len() as u64) >= self.cancelled, "{rows:?} of {:?}", self.cancelled);
+                assert_eq!(self.world.pending(), 0, "nothing pending is left");
+                self.end = Some(End::Canceled);
                 leader.state = State::Stopped;
             }
             Action::Ended { leftover: None } => {
@@ -351,10 +418,14 @@ impl Simulation {
         });
     }
 
-    /// A publication that was given up arrives after all.
+    /// A publication that was given up arrives after all. One that outlives its void mark, which goes with the old
+    /// checkpoints, is beyond what the rules stand for: a directory as the store has no write of that kind.
     pub fn arrive(&mut self) {
-        if let Some(op) = self.late.pop() {
-            self.world.execute(op);
+        let Some(StoreOp::PutMetadata { metadata, outputs }) = self.late.pop() else { return };
+        let chks = &self.world.chks;
+        let passed = chks.keys().next_back().is_some_and(|(newest, _)| *newest > metadata.id);
+        if !passed || chks.contains_key(&(metadata.id, false)) {
+            self.world.execute(StoreOp::PutMetadata { metadata, outputs });
         }
     }
 

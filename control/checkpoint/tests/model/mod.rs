@@ -116,6 +116,12 @@ impl World {
                 self.chks.retain(|(id, _), _| *id >= below);
                 StoreDone::Done
             }
+            StoreOp::Discard { ids, .. } => {
+                for id in ids {
+                    self.execute(StoreOp::VoidMetadata { job: 0, id });
+                }
+                StoreDone::Done
+            }
             StoreOp::Sink(op) => StoreDone::Sink(self.sink(op)),
         }
     }

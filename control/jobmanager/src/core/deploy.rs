@@ -103,7 +103,8 @@ impl Job {
         }
         if let Some(fault) = refusal {
             // A slot that refused holds nothing, but says so itself with `Closed`.
-            self.fail(cx, fault.kind, "PrepareFailed", fault.cause, None, Some(slot));
+            let (kind, cause) = (fault.kind, self.blame(fault, slot));
+            self.fail(cx, kind, "PrepareFailed", cause, None, Some(slot));
             return self.save_if_due(cx);
         }
         *phase = SlotPhase::Prepared;

@@ -34,12 +34,27 @@ impl Job {
         let name = match fault.kind {
             FaultKind::Task => "TaskFailed",
             FaultKind::Link => "LinkFailed",
-            FaultKind::State => "StateUnreadable",
+            FaultKind::State => "StateFailed",
             FaultKind::Resources => "ResourcesMissing",
             FaultKind::Permanent => "TaskFailedForGood",
         };
-        self.fail(cx, fault.kind, name, fault.cause, task, Some(slot));
+        let (kind, cause) = (fault.kind, self.blame(fault, slot));
+        self.fail(cx, kind, name, cause, task, Some(slot));
         self.save_if_due(cx);
+    }
+
+    /// What is said of a fault. State that a TaskManager cannot read was whole when the JobManager chose it, and is
+    /// read whole again before the next attempt, so the TaskManager is named and the checkpoint is left alone.
+    pub(super) fn blame(&self, fault: Fault, slot: SlotId) -> String {
+        let restored = self.point.as_ref().and_then(|point| point.checkpoint.as_ref());
+        match restored.filter(|_| fault.kind == FaultKind::State && self.phase != Phase::Running) {
+            Some(metadata) => format!(
+                "{}; the JobManager had read checkpoint {} whole, so look at TaskManager {:016x} and its way to \
+                 the store",
+                fault.cause, metadata.id, slot.taskmanager
+            ),
+            None => fault.cause,
+        }
     }
 
     /// A TaskManager is gone with everything in it.
@@ -87,11 +102,6 @@ impl Job {
         match self.phase {
             Phase::Preparing { .. } | Phase::Running => {
                 self.exception(cx, name, text, task, slot);
-                if kind == FaultKind::State
-                    && let Some(id) = self.restored_id()
-                {
-                    self.coordinate(cx, ckpt::Input::Suspect { checkpoint: id });
-                }
                 self.stop(cx, then);
             }
             Phase::Choosing => {
@@ -111,10 +121,6 @@ impl Job {
             }
             _ => {}
         }
-    }
-
-    fn restored_id(&self) -> Option<u64> {
-        self.point.as_ref()?.checkpoint.as_ref().map(|metadata| metadata.id)
     }
 
     /// Fixes when the next attempt may begin.
@@ -304,12 +310,14 @@ impl Job {
 
     pub(super) fn cleaned(&mut self, cx: &mut Cx<'_>, leftover: Option<String>) {
         let Phase::Cleaning { state } = self.phase else { return };
+        self.record.cleaned = leftover.is_none();
         if let Some(reason) = leftover {
-            let text = format!("pending output files could not be removed: {reason}");
+            let text = format!(
+                "the output is not complete or not clean: {reason}; the next start of the JobManager tries again"
+            );
             self.exception(cx, "LeftoverOutput", text, None, None);
         }
         self.record.state = state;
-        self.record.cleaned = true;
         self.record.ended_ms = self.record.ended_ms.or(Some(cx.now_ms));
         self.phase = Phase::SavingEnd { state };
         self.saver.require(Goal::End);
@@ -326,6 +334,15 @@ impl Job {
         };
         self.set_tasks(cx.now_ms, task);
         cx.log(Level::Info, format!("job {} ({}) is {state}", self.id, self.record.request.job));
+        self.forget(cx, state);
+    }
+
+    /// The end is on disk. Checkpoints of a job that failed stay, and so do those that tell of missing output.
+    pub(super) fn forget(&mut self, cx: &mut Cx<'_>, state: JobState) {
+        if state != JobState::Failed && self.record.cleaned {
+            self.coordinate(cx, ckpt::Input::Forget);
+        }
+        cx.actions.push(Action::Over { job: self.id });
     }
 
     /// The first record could not be written: the job never was.

@@ -150,22 +150,29 @@ pub(crate) struct Job {
     /// Why it waits, for people.
     pub(crate) waiting_for: Option<String>,
     pub(super) restart_policy: crate::config::RestartPolicy,
-    /// It cannot be resumed, and why.
+    /// It cannot go on under this binary, and why. It waits for another one or to be cancelled.
     pub(super) broken: Option<String>,
 }
 
 impl Job {
     /// Takes up a recovered job where its record says it was.
     pub(super) fn resume(&mut self, cx: &mut Cx<'_>) {
-        if let Some(reason) = self.broken.take() {
-            self.exception(cx, "RecoveryFailed", reason, None, None);
-            self.record.state = JobState::Failing;
-        }
         match self.record.state {
-            state if state.is_over() && self.record.cleaned => self.mark_tasks_over(state),
+            state if state.is_over() && self.record.cleaned => {
+                self.mark_tasks_over(state);
+                self.forget(cx, state);
+            }
             JobState::Finished => self.clean(cx, JobState::Finished),
             JobState::Failing | JobState::Failed => self.clean(cx, JobState::Failed),
             JobState::Cancelling | JobState::Canceled => self.clean(cx, JobState::Canceled),
+            _ if self.broken.is_some() => {
+                // Another binary may be right tomorrow; until then nothing of the job is touched.
+                self.record.state = JobState::Restarting;
+                self.waiting_for = self.broken.clone();
+                let reason = self.broken.clone().unwrap_or_default();
+                self.exception(cx, "RecoveryFailed", reason, None, None);
+                self.phase = Phase::Waiting { not_before_ms: u64::MAX };
+            }
             _ => {
                 self.record.state = JobState::Restarting;
                 cx.log(
@@ -183,7 +190,7 @@ impl Job {
         match self.phase {
             Phase::Submitting => JobState::Initializing,
             Phase::SavingAttempt | Phase::Choosing | Phase::Waiting { .. } | Phase::Preparing { .. } => {
-                if self.record.attempt > 1 {
+                if self.record.attempt > 1 || self.broken.is_some() {
                     JobState::Restarting
                 } else {
                     JobState::Created
@@ -221,6 +228,7 @@ impl Job {
     /// Slots that it will ask for before anybody who comes later.
     pub(super) fn slots_wanted(&self) -> u32 {
         match self.phase {
+            _ if self.broken.is_some() => 0,
             Phase::Submitting | Phase::SavingAttempt | Phase::Choosing | Phase::Waiting { .. } => {
                 self.graph.slots_needed().iter().map(|(_, slots)| slots).sum()
             }
@@ -369,7 +377,7 @@ impl Job {
             return;
         }
         for refused in &point.refused {
-            self.record.refused.push((refused.id, refused.reason.clone()));
+            self.record.push_refused(refused.id, refused.reason.clone());
         }
         let mut last = false;
         if let Some(metadata) = &point.checkpoint {
@@ -378,7 +386,7 @@ impl Job {
                 let reason = format!("checkpoint {id} belongs to another graph");
                 return self.fail(cx, FaultKind::Permanent, "RestoreFailed", reason, None, None);
             }
-            self.record.restored.push(RestoredRecord { id, timestamp_ms });
+            self.record.push_restored(RestoredRecord { id, timestamp_ms });
             cx.log(Level::Info, format!("job {} restores checkpoint {id}", self.id));
             last = metadata.last;
         }

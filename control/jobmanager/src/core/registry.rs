@@ -4,6 +4,7 @@
 //! attempt; a lost TaskManager is forgotten with its slots.
 
 use super::CoreConfig;
+use crate::limits::REGISTER_TIMEOUT_MS;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use tidegate_graph::SlotOffer;
@@ -148,6 +149,16 @@ impl Registry {
     pub(super) fn heard(&mut self, taskmanager: u64, now_ms: u64) {
         if let Some(found) = self.taskmanagers.get_mut(&taskmanager) {
             found.heard_ms = now_ms;
+        }
+    }
+
+    /// Nobody could be heard until now: everybody gets a whole timeout again.
+    pub(super) fn forgive(&mut self, now_ms: u64) {
+        for found in self.taskmanagers.values_mut() {
+            found.heard_ms = now_ms;
+        }
+        for connection in self.connections.values_mut() {
+            connection.register_by_ms = connection.register_by_ms.max(now_ms + REGISTER_TIMEOUT_MS);
         }
     }
 

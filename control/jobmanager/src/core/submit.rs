@@ -7,7 +7,7 @@
 use super::job::{Cx, Job, clash_check};
 use super::{Action, Core, Rejection, Submission};
 use crate::limits::{ARGS_MAX, JOBS_ACTIVE_MAX, JOBS_LISTED_MAX};
-use crate::record::JobRequest;
+use crate::record::{JobRequest, JobState};
 use tidegate_graph::{JobGraph, MAX_PARALLELISM_MAX, SlotOffer, place, segment_need};
 use tidegate_rpc::JobId;
 
@@ -48,7 +48,8 @@ impl Core {
     pub(super) fn cancel(&mut self, ticket: u64, id: JobId, now_ms: u64) {
         let answer = match self.jobs.get(&id) {
             None => Err(unknown_job(id)),
-            Some(job) if job.is_over() => {
+            // Asked twice, done once.
+            Some(job) if job.is_over() && job.state() != JobState::Canceled => {
                 Err(Rejection::new(409, format!("job {id} is {} already", job.record.state)))
             }
             Some(_) => Ok(id),

@@ -207,6 +207,8 @@ impl Actor {
                         let _ = reply.send(answer);
                     }
                 }
+                // Its worker ends after what it was given.
+                Action::Over { job } => drop(self.workers.remove(&job)),
                 Action::Deposed { newest } => self.deposed = Some(newest),
                 Action::Log(Level::Info, text) => tracing::info!("{text}"),
                 Action::Log(Level::Warn, text) => tracing::warn!("{text}"),

@@ -127,7 +127,10 @@ async fn prepare(
     let Parts { config, directory, .. } = parts;
     let store = LocalStore::open(directory.root())?;
     let entries = directory.jobs()?;
-    let leadership = open_epoch(&store, entries.iter().map(|entry| entry.id.0).collect()).await?;
+    // Nothing of a job that is over and clean is ever read again.
+    let concerns = |entry: &&Entry| entry.record.as_ref().map_or(true, |r| !r.state.is_over() || !r.cleaned);
+    let jobs = entries.iter().filter(concerns).map(|entry| entry.id.0).collect();
+    let leadership = open_epoch(&store, jobs).await?;
     let mut found = Vec::new();
     for entry in entries {
         let Entry { id, record } = entry;

@@ -3,7 +3,9 @@
 use super::sim::{Sim, graph, prepared, request};
 use crate::config::Planned;
 use crate::core::{Action, Input, Submission};
-use tidegate_rpc::{Fault, FaultKind, JobId, TaskId, TaskState, ToJobManager, ToTaskManager};
+use tidegate_checkpoint::sink::Moved;
+use tidegate_checkpoint::{SinkDone, SinkOp, StoreDone, StoreFault, StoreOp};
+use tidegate_rpc::{Fault, FaultKind, JobId, Refusal, TaskId, TaskState, ToJobManager, ToTaskManager};
 
 const JOB: u128 = 1;
 
@@ -170,6 +172,40 @@ fn delays_grow_and_are_forgiven() {
     assert_eq!(delays[12], 60_000);
     assert_eq!(delays[13], 1_000);
     assert_eq!(sim.exceptions(JOB).len(), 14);
+}
+
+#[test]
+fn no_word_of_a_taskmanager_costs_a_checkpoint() {
+    // A snapshot that cannot be written, again and again.
+    let mut sim = running();
+    sim.pass(1_100);
+    for _ in 0..6 {
+        sim.fail(JOB, FaultKind::State, "no space left on device");
+        sim.pass(60_000);
+        assert_eq!(sim.state(JOB), "RUNNING");
+    }
+    let newest = sim.checkpoints(JOB)["latest"]["completed"]["id"].as_u64().unwrap();
+    // State that one TaskManager cannot read while it prepares.
+    for tm in &mut sim.tms {
+        tm.lazy.prepare = true;
+    }
+    sim.fail(JOB, FaultKind::Task, "x");
+    for _ in 0..6 {
+        sim.pass(60_000);
+        let (job, attempt) = (JobId(JOB), sim.job(JOB)["attempt"].as_u64().unwrap() as u32);
+        let refusal = Some(Fault { kind: FaultKind::State, cause: "input/output error".into() });
+        sim.say(0, ToJobManager::Prepared { job, attempt, slot: 0, outputs: Vec::new(), refusal });
+        assert_eq!(sim.state(JOB), "RESTARTING");
+    }
+    let said = &sim.exceptions(JOB)[0].1;
+    assert!(said.contains("TaskManager 0000000000000001") && said.contains("whole"), "{said}");
+    for tm in &mut sim.tms {
+        tm.lazy.prepare = false;
+    }
+    sim.pass(120_000);
+    assert_eq!(sim.state(JOB), "RUNNING");
+    assert_eq!(sim.restored(JOB), [Some(newest)].into());
+    assert_eq!(sim.checkpoints(JOB)["refused"], serde_json::json!([]));
 }
 
 #[test]
@@ -340,10 +376,12 @@ fn a_jobmanager_that_dies_around_the_end_neither_loses_nor_repeats_it() {
     let mut last = sim.published[&JobId(JOB)][&1].clone();
     last.id = 2;
     last.last = true;
+    let finished = last.clone();
     sim.published.get_mut(&JobId(JOB)).unwrap().insert(2, last);
     sim.restart_jobmanager();
     assert_eq!(sim.state(JOB), "FINISHED", "nothing is deployed again");
     // After FINISHED was written, before it was cleaned.
+    sim.published.insert(JobId(JOB), [(2, finished)].into());
     let record = sim.records.get_mut(&JobId(JOB)).unwrap();
     record.cleaned = false;
     record.outputs = vec!["/out".into()];
@@ -418,4 +456,218 @@ fn draining_says_goodbye_and_accepts_nothing() {
     assert!(sim.tms.iter().all(|tm| matches!(tm.told.last(), Some(ToTaskManager::Goodbye { .. }))));
     assert_eq!(sim.submit(2, request(1, None), graph(1)).unwrap_err().status, 503);
     assert!(!sim.records[&JobId(JOB)].state.is_over(), "the next JobManager takes it up");
+}
+
+#[test]
+fn a_job_that_this_binary_plans_otherwise_waits_for_the_right_one() {
+    type Plan = fn(&tidegate_graph::JobGraph) -> Result<tidegate_graph::JobGraph, String>;
+    let plans: [(&str, Plan); 2] =
+        [("no such job", |_| Err("no such job".into())), ("another graph", |_| Ok(graph(1)))];
+    for (said, plan) in plans {
+        let mut sim = running();
+        sim.pass(2_100);
+        sim.plan = plan;
+        sim.trace.clear();
+        sim.restart_jobmanager();
+        sim.rejoin(0);
+        sim.rejoin(1);
+        sim.pass(100_000);
+        assert_eq!(sim.state(JOB), "RESTARTING");
+        assert!(sim.job(JOB)["waiting-for"].as_str().unwrap().contains(said), "{}", sim.job(JOB));
+        assert!(!sim.trace.iter().any(|line| line.starts_with("list")), "nothing of it is touched");
+        sim.submit(2, request(4, None), graph(4)).expect("it holds no slots");
+        sim.cancel(2).unwrap();
+        sim.plan = |graph| Ok(graph.clone());
+        sim.restart_jobmanager();
+        sim.rejoin(0);
+        sim.rejoin(1);
+        assert_eq!(sim.state(JOB), "RUNNING");
+        assert_eq!(sim.restored(JOB), [Some(2)].into());
+        sim.plan = plan;
+        sim.restart_jobmanager();
+        sim.cancel(JOB).unwrap();
+        assert_eq!(sim.state(JOB), "CANCELED");
+    }
+}
+
+/// Nobody may write to `/out`.
+fn forbidden(op: &StoreOp) -> Option<StoreDone> {
+    let fault = StoreFault::io("/out/_pending", &std::io::ErrorKind::PermissionDenied.into());
+    matches!(op, StoreOp::Sink(_)).then_some(StoreDone::Failed(fault))
+}
+
+#[test]
+fn an_output_that_cannot_be_written_fails_the_job_by_name_and_is_tried_again_at_the_next_start() {
+    let mut sim = running();
+    sim.files = true;
+    sim.answer_instead = Some(forbidden);
+    sim.pass(20_000);
+    assert_eq!(sim.state(JOB), "FAILED");
+    let said = sim.exceptions(JOB);
+    assert!(said[1].1.contains("/out/_pending: permission denied"), "{said:?}");
+    assert_eq!(said[0].0, "LeftoverOutput");
+    assert!(said[0].1.contains("stay in /out/_pending"), "{said:?}");
+    assert!(!sim.records[&JobId(JOB)].cleaned);
+    assert_eq!(sim.published[&JobId(JOB)].len(), 1, "its checkpoint stays");
+    // Somebody gives the permission back.
+    sim.answer_instead = None;
+    sim.trace.clear();
+    sim.restart_jobmanager();
+    assert_eq!(sim.state(JOB), "FAILED");
+    assert!(sim.trace.contains(&"rename /out/part-1".to_owned()), "{:?}", sim.trace);
+    assert!(sim.records[&JobId(JOB)].cleaned);
+}
+
+#[test]
+fn a_store_that_does_not_answer_restarts_the_attempt_until_it_does() {
+    fn silent(op: &StoreOp) -> Option<StoreDone> {
+        matches!(op, StoreOp::Sink(_) | StoreOp::Verify { .. }).then(|| StoreDone::Failed("timed out".into()))
+    }
+    let mut sim = running();
+    sim.files = true;
+    sim.pass(1_100);
+    // A commit, then restores.
+    sim.answer_instead = Some(silent);
+    sim.pass(60_000);
+    assert_eq!(sim.state(JOB), "RESTARTING");
+    let said = sim.exceptions(JOB);
+    assert!(said.iter().any(|(name, _)| name == "CheckpointFailed"), "{said:?}");
+    assert!(
+        said.iter().any(|(name, text)| name == "RestoreFailed" && text.contains("timed out")),
+        "{said:?}"
+    );
+    sim.answer_instead = None;
+    sim.pass(61_000);
+    assert_eq!(sim.state(JOB), "RUNNING");
+    assert_eq!(sim.checkpoints(JOB)["latest"]["restored"]["id"], 2);
+}
+
+#[test]
+fn a_damaged_checkpoint_gives_way_by_name() {
+    fn damaged(op: &StoreOp) -> Option<StoreDone> {
+        match op {
+            StoreOp::Verify { id: 2, .. } => Some(StoreDone::Damaged("x.state: truncated".into())),
+            StoreOp::Quarantine { id: 2, .. } => Some(StoreDone::Done),
+            _ => None,
+        }
+    }
+    let mut sim = running();
+    sim.pass(2_100);
+    sim.answer_instead = Some(damaged);
+    sim.fail(JOB, FaultKind::Task, "x");
+    sim.pass(1_100);
+    assert_eq!(sim.state(JOB), "RUNNING");
+    assert_eq!(sim.restored(JOB), [Some(1)].into());
+    assert_eq!(sim.checkpoints(JOB)["refused"][0]["id"], 2);
+    assert!(sim.exceptions(JOB)[0].1.contains("x.state: truncated"));
+}
+
+#[test]
+fn a_foreign_file_in_the_output_ends_the_job_and_is_named() {
+    fn taken(op: &StoreOp) -> Option<StoreDone> {
+        let StoreOp::Sink(op) = op else { return None };
+        Some(StoreDone::Sink(match op {
+            SinkOp::Rename { files } => SinkDone::Renamed(vec![Moved::TargetExists; files.len()]),
+            SinkOp::Probe { paths } => SinkDone::Probed(vec![Some((9, 9)); paths.len()]),
+            _ => return None,
+        }))
+    }
+    let mut sim = running();
+    sim.files = true;
+    sim.answer_instead = Some(taken);
+    sim.pass(5_000);
+    assert_eq!(sim.state(JOB), "FAILED");
+    let said: Vec<String> = sim.exceptions(JOB).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(said, ["LeftoverOutput", "RestoreFailed", "CheckpointFailed"]);
+    for (_, text) in sim.exceptions(JOB) {
+        assert!(text.contains("/out/part-1 exists with other content"), "{text}");
+    }
+    assert!(!sim.trace.contains(&"remove".to_owned()));
+}
+
+#[test]
+fn checkpoints_go_with_a_job_that_finished_or_was_cancelled_and_stay_with_one_that_failed() {
+    let left = |sim: &Sim| sim.published[&JobId(JOB)].len();
+    let mut sim = running();
+    sim.pass(2_500);
+    sim.end_of_data(JOB);
+    sim.pass(1_000);
+    assert_eq!((sim.state(JOB).as_str(), left(&sim)), ("FINISHED", 0));
+    let mut sim = running();
+    sim.pass(2_500);
+    let kept = sim.published.clone();
+    sim.cancel(JOB).unwrap();
+    assert_eq!((sim.state(JOB).as_str(), left(&sim)), ("CANCELED", 0));
+    sim.cancel(JOB).expect("asked twice, done once");
+    // The JobManager died before it came to it.
+    sim.published = kept;
+    sim.restart_jobmanager();
+    assert_eq!(left(&sim), 0);
+    let mut sim = running();
+    sim.pass(2_500);
+    sim.fail(JOB, FaultKind::Permanent, "x");
+    assert_eq!((sim.state(JOB).as_str(), left(&sim)), ("FAILED", 2));
+}
+
+#[test]
+fn checkpoints_that_vanished_do_not_start_a_job_over() {
+    let mut sim = running();
+    sim.pass(2_500);
+    sim.fail(JOB, FaultKind::Task, "x");
+    sim.published.clear();
+    sim.restart_jobmanager();
+    assert_eq!(sim.state(JOB), "FAILED");
+    assert!(sim.exceptions(JOB).iter().any(|(_, text)| text.contains("none is in the store")));
+}
+
+#[test]
+fn a_jobmanager_that_stood_still_does_not_blame_the_others() {
+    let mut sim = running();
+    sim.now_ms += 30_000;
+    sim.input(Input::Tick);
+    assert_eq!(sim.state(JOB), "RUNNING", "their heartbeats wait behind the tick");
+    sim.pass(5_000);
+    assert_eq!(sim.state(JOB), "RUNNING");
+    // One that is silent from then on is lost as ever.
+    sim.now_ms += 30_000;
+    sim.input(Input::Tick);
+    sim.tms.remove(0);
+    sim.pass(1_900);
+    assert_eq!(sim.state(JOB), "RUNNING");
+    sim.pass(200);
+    assert_eq!(sim.state(JOB), "RESTARTING");
+}
+
+#[test]
+fn one_connection_too_many_may_try_again() {
+    let mut sim = Sim::with(1);
+    for _ in 1..crate::limits::CONNECTIONS_MAX {
+        sim.connect();
+    }
+    let actions = sim.core.handle(Input::Connected { conn: 1 << 40, peer: None }, sim.now_ms);
+    let told = actions.iter().find_map(|action| match action {
+        crate::core::Action::Send { message, .. } => Some(message.as_ref()),
+        _ => None,
+    });
+    assert_eq!(told, Some(&ToTaskManager::Refused(Refusal::Draining)));
+}
+
+#[test]
+fn what_a_record_remembers_is_bounded() {
+    let mut sim = running();
+    let mut record = sim.records[&JobId(JOB)].clone();
+    for id in 0..1_000 {
+        record.push_refused(id, "cut".into());
+        record.push_restored(crate::record::RestoredRecord { id, timestamp_ms: 0 });
+    }
+    let max = tidegate_checkpoint::limits::RESTORES_MAX;
+    assert_eq!((record.refused.len(), record.restored.len()), (max, max));
+    assert_eq!(record.refused.last().unwrap().0, 999);
+    // A longer record of an earlier version shrinks as it is used.
+    record.restored = vec![record.restored[0]; 2_000];
+    sim.pass(1_100);
+    sim.records.insert(JobId(JOB), record);
+    sim.restart_jobmanager();
+    assert_eq!(sim.records[&JobId(JOB)].restored.len(), max);
+    assert_eq!(sim.checkpoints(JOB)["restored"].as_array().unwrap().len(), max);
 }

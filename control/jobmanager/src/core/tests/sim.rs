@@ -9,11 +9,14 @@ use crate::core::{Action, Core, CoreConfig, Found, Input, Rejection, Submission}
 use crate::record::{JobRecord, JobRequest};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tidegate_checkpoint::{Legal, Metadata, Scanned, ScannedState, SinkDone, SinkOp, StoreDone, StoreOp};
+use tidegate_checkpoint::sink::Moved;
+use tidegate_checkpoint::{
+    Legal, Metadata, Outputs, Scanned, ScannedState, SinkDone, SinkOp, StoreDone, StoreOp,
+};
 use tidegate_graph::{Edge, JobGraph, Operator, OperatorKind, Partitioner, Vertex};
 use tidegate_rpc::{
-    ClusterId, DriverReport, Envelope, Fault, FaultKind, Heartbeat, HeldSlot, JobId, Register, TaskId,
-    TaskSnapshot, TaskState, ToJobManager, ToTaskManager,
+    ClusterId, Committable, DriverReport, Envelope, Fault, FaultKind, Heartbeat, HeldSlot, JobId,
+    OperatorSnapshot, Register, TaskId, TaskSnapshot, TaskState, ToJobManager, ToTaskManager,
 };
 
 pub(super) const CLUSTER: ClusterId = ClusterId(77);
@@ -111,6 +114,12 @@ pub(super) struct Sim {
     pub(super) ended: BTreeSet<u128>,
     /// Writes of records fail.
     pub(super) disk_full: bool,
+    /// The store answers this instead of the truth.
+    pub(super) answer_instead: Option<fn(&StoreOp) -> Option<StoreDone>>,
+    /// Each snapshot of the first counting task has a file in `/out`.
+    pub(super) files: bool,
+    /// What a new JobManager's binary plans for a graph of the old one.
+    pub(super) plan: fn(&JobGraph) -> Result<JobGraph, String>,
     epoch: u64,
     next_conn: u64,
     next_ticket: u64,
@@ -143,6 +152,9 @@ impl Sim {
             trace: Vec::new(),
             ended: BTreeSet::new(),
             disk_full: false,
+            answer_instead: None,
+            files: false,
+            plan: |graph| Ok(graph.clone()),
             epoch: 1,
             next_conn: 1,
             next_ticket: 1,
@@ -342,7 +354,7 @@ impl Sim {
             .map(|(id, record)| Found {
                 record: serde_json::from_str(&serde_json::to_string(record).unwrap()).unwrap(),
                 id: *id,
-                planned: (!record.state.is_over()).then(|| Ok(record.graph.clone())),
+                planned: (!record.state.is_over()).then(|| (self.plan)(&record.graph)),
                 legal: self.published.get(id).map_or(Vec::new(), |published| {
                     published.values().map(|m| Legal { id: m.id, epoch: m.epoch }).collect()
                 }),
@@ -394,12 +406,19 @@ impl Sim {
                 assert!(self.answers.insert(ticket, answer).is_none(), "one answer");
                 Vec::new()
             }
+            Action::Over { job } => {
+                assert!(self.records.get(&job).is_none_or(|record| record.state.is_over()), "it is over");
+                Vec::new()
+            }
             Action::Deposed { newest } => panic!("deposed by {newest}"),
             Action::Log(..) => Vec::new(),
         }
     }
 
     fn store(&mut self, job: JobId, op: StoreOp) -> StoreDone {
+        if let Some(done) = self.answer_instead.and_then(|answer| answer(&op)) {
+            return done;
+        }
         let published = self.published.entry(job).or_default();
         match op {
             StoreOp::NewestEpoch => StoreDone::Newest(self.epoch),
@@ -419,7 +438,18 @@ impl Sim {
                 StoreDone::Created
             }
             StoreOp::Verify { id, .. } => StoreDone::Metadata(published[&id].clone()),
-            StoreOp::Retain { .. } => StoreDone::Done,
+            StoreOp::Retain { below, .. } => {
+                published.retain(|id, _| *id >= below);
+                StoreDone::Done
+            }
+            StoreOp::ReadOutputs { id, .. } => {
+                let files = published[&id].committables();
+                StoreDone::Outputs(Outputs { job: job.0, epoch: self.epoch, id, files })
+            }
+            StoreOp::Sink(SinkOp::Rename { files }) => {
+                self.trace.extend(files.iter().map(|file| format!("rename {}", file.to)));
+                StoreDone::Sink(SinkDone::Renamed(vec![Moved::Done; files.len()]))
+            }
             StoreOp::Sink(SinkOp::ListPending { root }) => {
                 self.trace.push(format!("list {root}"));
                 StoreDone::Sink(SinkDone::Listed(Vec::new()))
@@ -469,7 +499,20 @@ impl Sim {
                 let finished = self.ended.contains(&job.0);
                 let mut said = Vec::new();
                 for task in self.tasks_of(index, job, attempt) {
-                    let snapshot = Box::new(TaskSnapshot { finished, ..TaskSnapshot::default() });
+                    let mut snapshot = Box::new(TaskSnapshot { finished, ..TaskSnapshot::default() });
+                    if self.files && task == (TaskId { vertex: 1, subtask: 0 }) {
+                        let name = format!("part-{checkpoint}");
+                        let folder = tidegate_graph::PendingFolder { job: job.0, epoch: self.epoch, attempt };
+                        let file = Committable {
+                            pending: format!("/out/_pending/{folder}/{name}"),
+                            target: format!("/out/{name}"),
+                            len: 1,
+                            hash: 1,
+                        };
+                        let committables = vec![file];
+                        let operator = OperatorSnapshot { committables, ..OperatorSnapshot::default() };
+                        snapshot.operators.push(operator);
+                    }
                     said.push(ToJobManager::Acknowledge { job, attempt, task, checkpoint, snapshot });
                 }
                 self.hear(index, said)
