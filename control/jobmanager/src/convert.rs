@@ -116,6 +116,13 @@ fn restore(graph: &JobGraph, subtask: Subtask, metadata: &Metadata) -> Vec<rpc::
     restore
 }
 
+/// Whether a task had said everything; in another graph (of another parallelism, say) it is another task.
+fn finished(graph: &JobGraph, subtask: Subtask, metadata: &Metadata) -> bool {
+    let id = ckpt::Task { vertex: subtask.vertex, subtask: subtask.subtask };
+    metadata.graph_fingerprint == graph.fingerprint()
+        && metadata.tasks.iter().any(|part| part.task == id && part.finished)
+}
+
 /// Data addresses of TaskManagers.
 pub(crate) type Addresses = BTreeMap<u64, SocketAddr>;
 
@@ -165,9 +172,61 @@ pub(crate) fn plan(
                 gate,
                 partitions: partitions.collect(),
                 restore: metadata.map_or(Vec::new(), |metadata| restore(graph, subtask, metadata)),
+                finished: metadata.is_some_and(|metadata| finished(graph, subtask, metadata)),
             });
         }
         plans.entry(slot.taskmanager).or_default().push(rpc::SlotPlan { slot: slot.slot, tasks, peers });
     }
     plans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_had_finished_is_told_so_in_the_same_graph_only() {
+        let vertex = |parallelism| tidegate_graph::Vertex {
+            id: 0,
+            name: "source".into(),
+            parallelism,
+            slot_group: "default".into(),
+            operators: Vec::new(),
+        };
+        let graph = |parallelism| JobGraph {
+            name: "job".into(),
+            max_parallelism: 128,
+            vertices: vec![vertex(parallelism)],
+            edges: Vec::new(),
+        };
+        let part = |subtask, finished| ckpt::TaskPart {
+            task: ckpt::Task { vertex: 0, subtask },
+            finished,
+            alignment_ns: 0,
+            bytes: 0,
+            operators: Vec::new(),
+        };
+        let metadata = Metadata {
+            job: 1,
+            epoch: 1,
+            attempt: 1,
+            id: 7,
+            base: None,
+            job_name: "job".into(),
+            args: Vec::new(),
+            parallelism: 2,
+            graph_fingerprint: graph(2).fingerprint(),
+            binary_fingerprint: 0,
+            triggered_ms: 0,
+            completed_ms: 0,
+            alignment: ckpt::metadata::Alignment::Aligned,
+            last: false,
+            operators: Vec::new(),
+            tasks: vec![part(0, true), part(1, false)],
+        };
+        let told =
+            |parallelism, subtask| finished(&graph(parallelism), Subtask { vertex: 0, subtask }, &metadata);
+        assert_eq!([told(2, 0), told(2, 1), told(2, 2)], [true, false, false]);
+        assert!(!told(3, 0), "another subtask of the same number");
+    }
 }

@@ -75,6 +75,8 @@ pub const LATE_MS_MAX: u64 = 250;
 
 const _: () =
     assert!(TICK_MS_MAX + LATE_MS_MAX + HEARTBEAT_INTERVAL_MS_DEFAULT < HEARTBEAT_TIMEOUT_MS_DEFAULT);
+// Both ends notice the silence of the other in the same time.
+const _: () = assert!(rpc::KEEPALIVE_INTERVAL_MS + rpc::KEEPALIVE_TIMEOUT_MS <= HEARTBEAT_TIMEOUT_MS_DEFAULT);
 const _: () = assert!(HEARTBEAT_TIMEOUT_MS_DEFAULT >= 3 * HEARTBEAT_INTERVAL_MS_DEFAULT);
 const _: () = assert!(CANCEL_TIMEOUT_MS < 60_000 && CANCEL_TIMEOUT_MS > HEARTBEAT_TIMEOUT_MS_DEFAULT);
 const _: () = assert!(INPUT_QUEUE >= rpc::QUEUE_MESSAGES_MAX);

@@ -5,7 +5,9 @@
 
 use crate::codec::EnvelopeCodec;
 use crate::envelope::Envelope;
-use crate::limits::{CONNECT_TIMEOUT_MS, MESSAGE_BYTES_MAX, QUEUE_MESSAGES_MAX};
+use crate::limits::{
+    CONNECT_TIMEOUT_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS, MESSAGE_BYTES_MAX, QUEUE_MESSAGES_MAX,
+};
 use crate::messages::{ToJobManager, ToTaskManager};
 use crate::server::CONNECT_PATH;
 use std::net::SocketAddr;
@@ -71,6 +73,9 @@ pub async fn connect(address: SocketAddr) -> Result<Connection, ConnectError> {
         .map_err(|e| unreachable(e.to_string()))?
         .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
         .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_millis(KEEPALIVE_INTERVAL_MS))
+        .keep_alive_timeout(Duration::from_millis(KEEPALIVE_TIMEOUT_MS))
+        .keep_alive_while_idle(true)
         .connect()
         .await
         .map_err(|e| unreachable(chain(&e)))?;

@@ -62,6 +62,8 @@ pub struct TaskPlan {
     pub partitions: Vec<PartitionPlan>,
     /// State by operator; empty when nothing is restored.
     pub restore: Vec<OperatorRestore>,
+    /// It had said everything when the checkpoint was taken (`TaskSnapshot::finished`): a source is not read again.
+    pub finished: bool,
 }
 
 /// All channels into a task.
@@ -115,7 +117,7 @@ pub struct StateReference {
     pub inline: Vec<u8>,
     /// The object, if there is one; length and hash are of the whole object.
     pub file: Option<FileReceipt>,
-    /// The key groups of the object that this task owns now; each slice has its own hash.
+    /// The key groups of the object that this task owns now, sorted by group; each slice has its own hash.
     pub groups: Vec<GroupSlice>,
     /// Fingerprint of the state's schema.
     pub schema: u64,

@@ -28,6 +28,14 @@ pub const TEXT_BYTES_MAX: usize = 8 << 10;
 /// How long dialling a JobManager may take, in milliseconds.
 pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
+/// Silence on a connection after which either end asks whether the other is there, in milliseconds.
+pub const KEEPALIVE_INTERVAL_MS: u64 = 500;
+
+/// How long the answer may take before the connection is given up, in milliseconds. A host that vanishes ends no
+/// connection: without this, a TaskManager would wait for its JobManager as long as the kernel repeats a heartbeat.
+pub const KEEPALIVE_TIMEOUT_MS: u64 = 1_500;
+
+const _: () = assert!(KEEPALIVE_INTERVAL_MS < KEEPALIVE_TIMEOUT_MS);
 const _: () = assert!(INLINE_STATE_BYTES_MAX * 64 < MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAME_HEADER_BYTES < MESSAGE_BYTES_MAX);
 const _: () = assert!(QUEUE_MESSAGES_MAX >= 4 * SLOTS_PER_TASKMANAGER_MAX as usize);

@@ -263,7 +263,8 @@ pub struct Registered {
     pub cluster: ClusterId,
     /// Time between heartbeats, in milliseconds.
     pub heartbeat_interval_ms: u64,
-    /// Silence after which either end gives the other up, in milliseconds.
+    /// Silence after which the JobManager gives the TaskManager up, in milliseconds. The other way round the connection
+    /// itself asks (`limits::KEEPALIVE_TIMEOUT_MS`), because a JobManager may have nothing to say for long.
     pub heartbeat_timeout_ms: u64,
     /// Root directory of the checkpoint store, absolute; state paths are relative to it.
     pub store: String,

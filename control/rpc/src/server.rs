@@ -5,13 +5,14 @@
 
 use crate::codec::EnvelopeCodec;
 use crate::envelope::Envelope;
-use crate::limits::{MESSAGE_BYTES_MAX, QUEUE_MESSAGES_MAX};
+use crate::limits::{KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS, MESSAGE_BYTES_MAX, QUEUE_MESSAGES_MAX};
 use crate::messages::{ToJobManager, ToTaskManager};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -47,7 +48,11 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Server::builder().serve_with_incoming_shutdown(Control { accepted }, incoming, stop).await
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
+        .serve_with_incoming_shutdown(Control { accepted }, incoming, stop)
+        .await
 }
 
 /// The service: routes by path, opens streams.

@@ -2,7 +2,7 @@
 //!
 //! Hashes are XXH3-64. Paths of state objects are relative to the checkpoint store and use `/`; paths of
 //! committables are absolute. Always: `inline` is at most `limits::INLINE_STATE_BYTES_MAX`; group slices are
-//! sorted by group, do not overlap and lie within the file.
+//! sorted by group, do not overlap and lie within the file, there in any order.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,8 @@ pub struct OperatorSnapshot {
     pub inline: Vec<u8>,
     /// The state object, if there is any.
     pub file: Option<FileReceipt>,
-    /// Key groups within the object.
+    /// Key groups within the object, sorted by group; a state is written while records change it, so offsets need not
+    /// ascend with them.
     pub groups: Vec<GroupSlice>,
     /// Output files to be made visible when the checkpoint completes.
     pub committables: Vec<Committable>,

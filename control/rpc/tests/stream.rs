@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tidegate_rpc::envelope::MAGIC;
-use tidegate_rpc::limits::PROTOCOL_VERSION;
+use tidegate_rpc::limits::{KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS, PROTOCOL_VERSION};
 use tidegate_rpc::server::{Incoming, serve};
 use tidegate_rpc::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,6 +35,47 @@ async fn start() -> Running {
 
 fn bye(text: &str) -> ToJobManager {
     ToJobManager::Goodbye { reason: text.into() }
+}
+
+/// Carries bytes between one client and `to` until it is told to carry nothing any more; both connections stay open.
+async fn carry(listener: TcpListener, to: SocketAddr, silent: oneshot::Receiver<()>) {
+    let (mut client, _) = listener.accept().await.unwrap();
+    let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+    let mut bytes = ([0; 4096], [0; 4096]);
+    tokio::pin!(silent);
+    loop {
+        tokio::select! {
+            _ = &mut silent => break,
+            n = client.read(&mut bytes.0) => server.write_all(&bytes.0[..n.unwrap()]).await.unwrap(),
+            n = server.read(&mut bytes.1) => client.write_all(&bytes.1[..n.unwrap()]).await.unwrap(),
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// A host that loses power, or a cut cable: nothing ends the connection, nothing comes any more.
+#[tokio::test]
+async fn either_end_notices_that_the_other_is_silent() {
+    let mut running = start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (silence, silent) = oneshot::channel();
+    let carrier = tokio::spawn(carry(listener, running.address, silent));
+    let (out, mut inbound) = connect(address).await.unwrap().split();
+    let mut peer = running.accepted.recv().await.unwrap();
+    out.send(Envelope::new(0, bye("one"))).await.unwrap();
+    assert_eq!(peer.from.message().await.unwrap().unwrap().body, bye("one"));
+
+    silence.send(()).unwrap();
+    // Ten times as long as it should take, and a hundredth of what the kernel would.
+    let long = Duration::from_millis(10 * (KEEPALIVE_INTERVAL_MS + KEEPALIVE_TIMEOUT_MS));
+    let (there, here) = tokio::join!(
+        tokio::time::timeout(long, peer.from.message()),
+        tokio::time::timeout(long, inbound.message())
+    );
+    assert!(!matches!(there.expect("the JobManager notices"), Ok(Some(_))));
+    assert!(!matches!(here.expect("the TaskManager notices"), Ok(Some(_))));
+    carrier.abort();
 }
 
 #[tokio::test]

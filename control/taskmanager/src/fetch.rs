@@ -47,9 +47,7 @@ async fn fetch_task(
     for operator in &task.restore {
         operators.push(fetch_operator(store, checkpoint, operator).await?);
     }
-    // Whether the task had finished is not part of a plan. Nothing is said twice for it: what a task emitted at the end of
-    // its input has left its state, and a source goes on from a position at the end.
-    Ok(slot::TaskRestore { checkpoint, finished: false, operators })
+    Ok(slot::TaskRestore { checkpoint, finished: task.finished, operators })
 }
 
 async fn fetch_operator(
@@ -74,61 +72,82 @@ async fn fetch_operator(
 /// One earlier instance's state: the small part as it came, the groups that this task owns from the object.
 async fn fetch_state(store: &dyn ObjectStore, state: &StateReference) -> Result<slot::StatePayload, String> {
     let meta = state.inline.clone();
-    let span = span(&state.groups)?;
-    let (Some(file), Some(span)) = (&state.file, span) else {
+    let groups = group_range(&state.groups)?;
+    let (Some(file), Some(groups)) = (&state.file, groups) else {
         return Ok(slot::StatePayload { meta, bytes: Bytes::new(), groups: None });
     };
-    let bytes = read(store, file, span.bytes.clone()).await?;
-    for slice in &state.groups {
-        let from = (slice.offset - span.bytes.start) as usize;
-        let found = xxh3_64(&bytes[from..from + slice.len as usize]);
-        if found != slice.hash {
-            let GroupSlice { group, hash, .. } = slice;
+    let mut slices = state.groups.clone();
+    slices.sort_unstable_by_key(|slice| slice.offset);
+    let bytes = read(store, file, &pieces(&slices)?).await?;
+    let mut rest = &bytes[..];
+    for GroupSlice { group, len, hash, .. } in slices {
+        let slice =
+            rest.split_off(..len as usize).expect("invariant: as many bytes as the slices have were read");
+        let found = xxh3_64(slice);
+        if found != hash {
             return Err(format!(
                 "{}: key group {group} has hash {found:016x}, expected {hash:016x}; it is damaged",
                 file.path
             ));
         }
     }
-    Ok(slot::StatePayload { meta, bytes, groups: Some(span.groups) })
+    Ok(slot::StatePayload { meta, bytes, groups: Some(groups) })
 }
 
-/// What a task owns of an object.
-struct Span {
-    groups: (u32, u32),
-    bytes: Range<u64>,
-}
-
-/// The smallest range that holds all slices, which lie one behind the other.
-fn span(slices: &[GroupSlice]) -> Result<Option<Span>, String> {
+/// First and last group of the slices, which must ascend by group.
+fn group_range(slices: &[GroupSlice]) -> Result<Option<(u32, u32)>, String> {
     let (Some(first), Some(last)) = (slices.first(), slices.last()) else { return Ok(None) };
-    for pair in slices.windows(2) {
-        let end = pair[0].offset.checked_add(pair[0].len);
-        if pair[0].group >= pair[1].group || end != Some(pair[1].offset) {
-            let groups = (pair[0].group, pair[1].group);
-            return Err(format!(
-                "the slices of key groups {} and {} do not follow each other",
-                groups.0, groups.1
-            ));
+    match slices.windows(2).find(|pair| pair[0].group >= pair[1].group) {
+        Some(pair) => Err(format!("key group {} is named behind key group {}", pair[1].group, pair[0].group)),
+        None => Ok(Some((first.group, last.group))),
+    }
+}
+
+/// The parts of an object that hold these slices and nothing else; `slices` ascend by offset. A task that owns what the
+/// writer owned gets one part. One that owns some of it gets more, because groups lie in the order they were written in.
+fn pieces(slices: &[GroupSlice]) -> Result<Vec<Range<u64>>, String> {
+    let mut pieces: Vec<Range<u64>> = Vec::new();
+    let mut bytes = 0u64;
+    for slice in slices {
+        let end = slice.offset.checked_add(slice.len);
+        bytes = bytes.saturating_add(slice.len);
+        let end = end
+            .filter(|_| bytes <= STATE_OBJECT_BYTES_MAX)
+            .ok_or_else(|| format!("the state is larger than {STATE_OBJECT_BYTES_MAX} bytes"))?;
+        match pieces.last_mut() {
+            Some(piece) if slice.offset < piece.end => {
+                return Err(format!(
+                    "key group {} overlaps another one at byte {}",
+                    slice.group, slice.offset
+                ));
+            }
+            Some(piece) if slice.offset == piece.end => piece.end = end,
+            _ => pieces.push(slice.offset..end),
         }
     }
-    let end = last.offset.checked_add(last.len).filter(|end| end - first.offset <= STATE_OBJECT_BYTES_MAX);
-    let end = end.ok_or_else(|| format!("the state is larger than {STATE_OBJECT_BYTES_MAX} bytes"))?;
-    Ok(Some(Span { groups: (first.group, last.group), bytes: first.offset..end }))
+    Ok(pieces)
 }
 
-async fn read(store: &dyn ObjectStore, file: &FileReceipt, range: Range<u64>) -> Result<Bytes, String> {
+/// Reads `pieces`, which ascend, of a file that must be as long as its receipt says.
+async fn read(store: &dyn ObjectStore, file: &FileReceipt, pieces: &[Range<u64>]) -> Result<Bytes, String> {
     let path = ObjectPath::parse(&file.path).map_err(|error| format!("{}: {error}", file.path))?;
     let found = store.head(&path).await.map_err(|error| format!("{}: {error}", file.path))?.size;
     if found != file.len {
         return Err(format!("{} has {found} bytes, expected {}; it is damaged", file.path, file.len));
     }
-    if range.end > file.len {
-        return Err(format!("{} has {found} bytes, its slices end at {}", file.path, range.end));
+    if let Some(last) = pieces.last().filter(|last| last.end > file.len) {
+        return Err(format!("{} has {found} bytes, its slices end at {}", file.path, last.end));
     }
-    let whole = range == (0..file.len);
-    let bytes = store.get_range(&path, range).await.map_err(|error| format!("{}: {error}", file.path))?;
-    if whole {
+    let read = store.get_ranges(&path, pieces).await.map_err(|error| format!("{}: {error}", file.path))?;
+    let bytes = match <[Bytes; 1]>::try_from(read) {
+        Ok([whole]) => whole,
+        Err(parts) => parts.concat().into(),
+    };
+    let wanted: u64 = pieces.iter().map(|piece| piece.end - piece.start).sum();
+    if bytes.len() as u64 != wanted {
+        return Err(format!("{} gave {} bytes where it has {wanted}", file.path, bytes.len()));
+    }
+    if wanted == file.len {
         let found = xxh3_64(&bytes);
         if found != file.hash {
             return Err(format!(
@@ -148,7 +167,13 @@ fn state_fault(cause: String) -> Fault {
 mod tests {
     use std::collections::BTreeMap;
 
+    use tidegate_record::Key as _;
     use tidegate_rpc::TaskId;
+    use tidegate_stream::files::FileTarget;
+    use tidegate_stream::limits::SNAPSHOT_STEP_BYTES;
+    use tidegate_stream::router::{GroupRange, Groups};
+    use tidegate_stream::state::{Kept, KeyedState, Progress, Restore};
+    use tidegate_stream::testing::MemoryFiles;
 
     use super::*;
 
@@ -171,7 +196,7 @@ mod tests {
         let state = StateReference { subtask: 0, inline: vec![7], file: Some(file), groups, schema: 11 };
         let restore = vec![OperatorRestore { operator: 0xab, states: vec![state] }];
         let id = TaskId { vertex: 0, subtask: 0 };
-        let task = TaskPlan { id, task: 0, gate: None, partitions: Vec::new(), restore };
+        let task = TaskPlan { id, task: 0, gate: None, partitions: Vec::new(), restore, finished: true };
         SlotPlan { slot: 0, tasks: vec![task], peers: BTreeMap::new() }
     }
 
@@ -186,7 +211,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut restores = runtime.block_on(fetch(root, 1, plan))?;
         let restore = restores.remove(0).expect("the task is restored");
-        assert_eq!(restore.checkpoint, 1);
+        assert_eq!((restore.checkpoint, restore.finished), (1, true));
         Ok(restore.operators.into_iter().next().expect("one operator"))
     }
 
@@ -229,15 +254,109 @@ mod tests {
     }
 
     #[test]
-    fn slices_that_do_not_follow_each_other_are_refused() {
+    fn slices_are_read_wherever_they_lie() {
         let folder = store(STATE);
-        let mut gap = slices(&SLICES);
-        gap.remove(1);
-        let mut reversed = slices(&SLICES);
-        reversed.reverse();
-        for wrong in [gap, reversed] {
-            let fault = fetched(folder.path(), &plan(wrong)).expect_err("refused");
-            assert!(fault.cause.contains("do not follow each other"), "{fault}");
+        // Written as records wanted them: group 9 first, then 4, then 5.
+        let out_of_order = [(4, 3, 4), (5, 7, 2), (9, 0, 3)];
+        for (own, bytes, groups) in [
+            (&out_of_order[..], STATE, (4, 9)),
+            (&out_of_order[..2], b"bbbbcc", (4, 5)),
+            (&out_of_order[1..], b"aaacc", (5, 9)),
+            (&out_of_order[2..], b"aaa", (9, 9)),
+        ] {
+            let operator = fetched(folder.path(), &plan(slices(own))).expect("whole");
+            let payload = &operator.payloads[0];
+            assert_eq!((&payload.bytes[..], payload.groups), (bytes, Some(groups)));
+        }
+    }
+
+    #[test]
+    fn slices_that_contradict_each_other_are_refused() {
+        let folder = store(STATE);
+        for (wrong, says) in [
+            ([(5, 3, 4), (4, 0, 3)], "key group 4 is named behind key group 5"),
+            ([(4, 0, 3), (4, 3, 4)], "key group 4 is named behind key group 4"),
+            ([(4, 0, 5), (5, 3, 4)], "key group 5 overlaps another one at byte 3"),
+        ] {
+            let fault = fetched(folder.path(), &plan(slices(&wrong))).expect_err("refused");
+            assert!(fault.cause.contains(says), "{fault}");
+        }
+        let mut beyond = slices(&SLICES);
+        beyond[2].len = u64::MAX;
+        let fault = fetched(folder.path(), &plan(beyond)).expect_err("refused");
+        assert!(fault.cause.contains("the state is larger than"), "{fault}");
+    }
+
+    const GROUPS: u32 = 128;
+    type State = KeyedState<u64, Kept<Vec<u8>>>;
+
+    fn state_of(subtask: u32, parallelism: u32) -> State {
+        State::new(GroupRange::of(subtask, parallelism, GROUPS), Groups::new(GROUPS))
+    }
+
+    /// Adds one to every byte of a key's value.
+    fn change(state: &mut State, key: u64, files: &mut MemoryFiles) {
+        let hash = key.hash();
+        let group = Groups::new(GROUPS).of(hash) as usize;
+        assert!(state.admit(group, files).expect("it can be written"), "there are buffers");
+        let entry = state.table(group).find_mut(hash, |(known, _)| *known == key).expect("it is there");
+        entry.1.0.iter_mut().for_each(|byte| *byte += 1);
+    }
+
+    /// A state that is changed while its snapshot is written goes through the store into one task and into three.
+    #[test]
+    fn a_snapshot_written_while_it_changed_is_read_back_by_any_owner() {
+        const KEYS: u64 = 4_000;
+        let mut files = MemoryFiles::new(64);
+        let mut state = state_of(0, 1);
+        for key in 0..KEYS {
+            let hash = key.hash();
+            let group = Groups::new(GROUPS).of(hash) as usize;
+            state.table(group).insert_unique(hash, (key, Kept(vec![0; 300])), |(key, _)| key.hash());
+        }
+        let target =
+            FileTarget::Snapshot { job: 1, checkpoint: 1, attempt: 1, vertex: 0, subtask: 0, operator: 0xab };
+        state.cut(target, &mut files);
+        let mut key = 0;
+        while state.step(SNAPSHOT_STEP_BYTES, &mut files).expect("it can be written") != Progress::Done {
+            for event in files.pump(usize::MAX) {
+                state.file_event(&event);
+            }
+            change(&mut state, key % KEYS, &mut files);
+            key += 1;
+        }
+        let snapshot = state.take();
+        let by_place = snapshot.groups.is_sorted_by_key(|slice| slice.offset);
+        assert!(!by_place && snapshot.bytes() > 2 * SNAPSHOT_STEP_BYTES, "as it must be for this test");
+
+        let receipt = snapshot.file.expect("there is state");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(&receipt.path);
+        std::fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("writable");
+        std::fs::write(path, files.store().read(&receipt.path).expect("written")).expect("writable");
+        let slices = snapshot.groups.iter().map(|&slice| {
+            let slot::GroupSlice { group, offset, len, hash } = slice;
+            GroupSlice { group, offset, len, hash }
+        });
+        let slices: Vec<_> = slices.collect();
+        for owners in [1, 3] {
+            let mut read = 0;
+            for owner in 0..owners {
+                let range = GroupRange::of(owner, owners, GROUPS);
+                let own = slices.iter().filter(|slice| range.index(slice.group).is_some()).copied();
+                let mut plan = plan(own.collect());
+                plan.tasks[0].restore[0].states[0].file =
+                    Some(FileReceipt { path: receipt.path.clone(), len: receipt.len, hash: receipt.hash });
+                let operator = fetched(folder.path(), &plan).expect("whole");
+                let (mut state, mut restore) = (state_of(owner, owners), Restore::new(operator.payloads));
+                assert!(state.restore(&mut restore, u64::MAX).expect("it is this state"));
+                for group in 0..state.groups() {
+                    let table = state.table(group);
+                    assert!(table.iter().all(|(_, value)| value.0 == [0; 300]), "as it was at the cut");
+                    read += table.len() as u64;
+                }
+            }
+            assert_eq!(read, KEYS, "{owners} owners");
         }
     }
 }

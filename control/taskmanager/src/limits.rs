@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_stream::limits::{COMMANDS_MAX, FILE_BUFFER_MIN};
+use tidegate_stream::limits::{COMMANDS_MAX, FILE_BUFFER_MIN, INLINE_STATE_MAX};
 
 /// Bytes of one buffer that a slot fills for the files thread. The least that slots accept: more would only make the
 /// last buffer of each small file emptier.
@@ -18,6 +18,10 @@ pub const FILES_OPEN_MAX: usize = 256;
 /// Requests one slot may have waiting: a create, a finish and an abandon for each file, an append for each buffer.
 pub const FILE_REQUESTS_PER_SLOT: usize = 3 * FILES_OPEN_MAX + FILE_BUFFERS_PER_SLOT;
 
+/// Directories that are remembered to be on the disk; when there are more, all are forgotten and each is flushed once more
+/// at its next file. An attempt has one per output, a checkpoint one.
+pub const DIRECTORIES_KNOWN_MAX: usize = 1024;
+
 /// Bytes of one staging buffer of the files thread, from which the kernel writes.
 pub const STAGING_BUFFER_BYTES: usize = 128 << 10;
 
@@ -31,6 +35,15 @@ pub const BLOCKING_FILE_THREADS: usize = 2;
 /// How long a slot may take to answer a cancel. One that takes longer hangs in user code, and a thread cannot be taken
 /// back: the process ends by name.
 pub const CANCEL_MAX: Duration = Duration::from_secs(30);
+
+/// How long a data connection may be without a sign of life from its peer: sent bytes that nobody acknowledges, or a window
+/// that stays shut. Above `CANCEL_MAX`, because a live peer whose slot is stuck in user code does not read either, and its
+/// own TaskManager is to find that out first and say so by name.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// Silence on a data connection after which the kernel asks whether the peer is there, so that a link that only receives
+/// notices its end, too.
+pub const LINK_KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// How long the slots may take to leave when the process is told to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -74,11 +87,15 @@ pub const STATE_OBJECT_BYTES_MAX: u64 = 16 << 30;
 /// Least time between two lines in the log about strangers at the data port: a port scan must not fill the disk.
 pub const STRANGER_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+// What a slot may hand in inline, an acknowledgement can carry.
+const _: () = assert!(INLINE_STATE_MAX <= tidegate_rpc::limits::INLINE_STATE_BYTES_MAX);
 const _: () = assert!(FILE_BUFFER_BYTES >= FILE_BUFFER_MIN);
 const _: () = assert!(FILE_BUFFERS_PER_SLOT > 2);
 const _: () = assert!(FILES_OPEN_MAX > 4 * FILE_BUFFERS_PER_SLOT);
 const _: () = assert!(STAGING_BUFFER_BYTES.is_power_of_two() && STAGING_BUFFER_BYTES <= 1 << 20);
 // The mailbox of a slot takes a final event for each file, a word about free buffers, and commands beside them.
 const _: () = assert!(COMMANDS_MAX >= 2 * FILES_OPEN_MAX);
+const _: () = assert!(LINK_SILENCE_MAX.as_millis() > CANCEL_MAX.as_millis() + TICK.as_millis());
+const _: () = assert!(2 * LINK_KEEPALIVE.as_millis() < LINK_SILENCE_MAX.as_millis());
 const _: () = assert!(TICK.as_millis() < CANCEL_MAX.as_millis());
 const _: () = assert!(RECONNECT_MIN.as_millis() < RECONNECT_MAX.as_millis());

@@ -21,7 +21,10 @@ use tokio::sync::mpsc;
 use crate::agent::Identity;
 use crate::control::{self, ControlSpec, Ended};
 use crate::files::{FilesDriver, FilesThread, Roots};
-use crate::limits::{CONNECTIONS_MIN, READER_THREADS, SEGMENTS_PER_SLOT_DEFAULT, SLOT_EVENTS_MAX, SLOTS_MAX};
+use crate::limits::{
+    CONNECTIONS_MIN, LINK_KEEPALIVE, LINK_SILENCE_MAX, READER_THREADS, SEGMENTS_PER_SLOT_DEFAULT,
+    SLOT_EVENTS_MAX, SLOTS_MAX,
+};
 use crate::slots::{FromSlot, SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
 use crate::strangers::Strangers;
 
@@ -137,7 +140,7 @@ impl TaskManager {
             return Err(StartError::Slots { found: config.slots });
         }
         let strangers = Strangers::new();
-        let endpoint = Endpoint::bind_watched(config.data, SocketOptions::default(), strangers.watcher())
+        let endpoint = Endpoint::bind_watched(config.data, data_sockets(), strangers.watcher())
             .map_err(StartError::Endpoint)?;
         let data_address = endpoint.address();
         let pool = ReaderPool::new(READER_THREADS).map_err(thread_error("reader pool"))?;
@@ -180,6 +183,15 @@ impl TaskManager {
         let builder = std::thread::Builder::new().name("control".to_owned());
         let thread = builder.spawn(move || supervise(spec, files)).map_err(thread_error("control thread"))?;
         Ok(RunningTaskManager { data_address, id, network, files: files_report, stop, thread: Some(thread) })
+    }
+}
+
+/// How data connections notice that their peer's host is gone.
+fn data_sockets() -> SocketOptions {
+    SocketOptions {
+        user_timeout: Some(LINK_SILENCE_MAX),
+        keepalive: Some(LINK_KEEPALIVE),
+        ..SocketOptions::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::{fault::errno_of, limits};
 
@@ -18,6 +18,10 @@ pub struct SocketOptions {
     /// How long sent bytes may stay unacknowledged before the connection is given up. Must exceed the time after which
     /// a slot counts as stuck, because it also ends a connection whose live peer does not read.
     pub user_timeout: Option<Duration>,
+    /// How long a connection may be silent before the kernel asks whether the peer is there. A side that only receives
+    /// has nothing unacknowledged, and without this never learns that its peer is gone; how long the answer may take,
+    /// `user_timeout` says.
+    pub keepalive: Option<Duration>,
     /// Send buffer in bytes. Setting it switches the kernel's own tuning off.
     pub sndbuf: Option<u32>,
     /// Receive buffer in bytes. Setting it switches the kernel's own tuning off.
@@ -29,7 +33,14 @@ pub struct SocketOptions {
 impl Default for SocketOptions {
     /// No delay, and the kernel's defaults.
     fn default() -> Self {
-        Self { nodelay: true, user_timeout: None, sndbuf: None, rcvbuf: None, congestion: None }
+        Self {
+            nodelay: true,
+            user_timeout: None,
+            keepalive: None,
+            sndbuf: None,
+            rcvbuf: None,
+            congestion: None,
+        }
     }
 }
 
@@ -73,6 +84,11 @@ pub fn configure(stream: &TcpStream, options: &SocketOptions) -> Result<(), Sock
     if let Some(timeout) = options.user_timeout {
         let value = format!("{} ms", timeout.as_millis());
         socket.set_tcp_user_timeout(Some(timeout)).map_err(because("TCP_USER_TIMEOUT", value))?;
+    }
+    if let Some(silence) = options.keepalive {
+        let value = format!("{} ms", silence.as_millis());
+        let keepalive = TcpKeepalive::new().with_time(silence).with_interval(silence);
+        socket.set_tcp_keepalive(&keepalive).map_err(because("TCP_KEEPIDLE", value))?;
     }
     if let Some(bytes) = options.sndbuf {
         socket.set_send_buffer_size(bytes as usize).map_err(because("SO_SNDBUF", bytes.to_string()))?;
@@ -137,11 +153,15 @@ mod tests {
         let (stream, _peer) = pair();
         let cubic = Some("reno".to_owned());
         let timeout = Some(Duration::from_secs(7));
-        let options = SocketOptions { congestion: cubic, user_timeout: timeout, ..SocketOptions::default() };
+        let keepalive = Some(Duration::from_secs(3));
+        let options =
+            SocketOptions { congestion: cubic, user_timeout: timeout, keepalive, ..SocketOptions::default() };
         configure(&stream, &options).unwrap();
         assert!(stream.nodelay().unwrap());
         assert_eq!(congestion(&stream).unwrap(), "reno");
         assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), timeout);
+        assert!(SockRef::from(&stream).keepalive().unwrap());
+        assert_eq!(SockRef::from(&stream).tcp_keepalive_time().unwrap(), Duration::from_secs(3));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use tidegate_exchange::{GateId, PartitionId};
 use tidegate_graph::Partitioner;
 
-use crate::context::OpenCx;
+use crate::chain::Out;
+use crate::context::{Cx, OpenCx};
 use crate::error::TaskError;
 use crate::files::{FileEvent, Files};
 use crate::head::{Head, Ran, StepCx};
@@ -92,12 +93,14 @@ pub trait Body: Stage + Send {
 pub struct Pipeline<H, T> {
     head: H,
     tail: T,
+    /// The first quantum has begun.
+    begun: bool,
 }
 
 impl<H, T> Pipeline<H, T> {
     /// Puts the two together.
     pub fn new(head: H, tail: T) -> Self {
-        Pipeline { head, tail }
+        Pipeline { head, tail, begun: false }
     }
 }
 
@@ -143,6 +146,12 @@ impl<H: Head, T: Tail<H::Item>> Body for Pipeline<H, T> {
     }
 
     fn run(&mut self, step: &mut StepCx<'_>) -> Result<Ran, TaskError> {
+        if !std::mem::replace(&mut self.begun, true) {
+            // Sinks begin their output when they are first asked, and the first item may come hours later: an output that
+            // cannot be written is found now.
+            let _ =
+                self.tail.bind(step.ports).ready(&mut Cx { now_ns: step.now_ns, files: &mut *step.files });
+        }
         self.head.run(&mut self.tail, step)
     }
 

@@ -19,14 +19,20 @@ pub enum Fault {
     Output,
     /// Input data is not what the job expects (a malformed row, a field out of range).
     Data,
-    /// A source could not be read.
+    /// A source could not be read this time; it may be readable again.
     Source,
+    /// What a source was to read is missing, forbidden, damaged or another than before: waiting does not change that.
+    Input,
     /// A sink could not be written.
     Sink,
     /// Snapshot or output files could not be written.
     Files,
-    /// A snapshot could not be written or read back.
+    /// The bytes of a snapshot are not what was written.
     State,
+    /// A state, a position or an output item is larger than what is kept of one.
+    TooLarge,
+    /// The job asks for what cannot be: a setting out of range, or state of other operators or types than it has.
+    Setup,
     /// Bytes that arrived on a channel are not records of its type.
     Exchange,
     /// The runtime broke a rule of its own: a defect of Tidegate.
@@ -42,10 +48,12 @@ impl Fault {
             Fault::FanOut => "user function emitted too much",
             Fault::Output => "record could not be sent",
             Fault::Data => "input data is malformed",
-            Fault::Source => "source could not be read",
+            Fault::Source | Fault::Input => "source could not be read",
             Fault::Sink => "sink could not be written",
             Fault::Files => "files could not be written",
-            Fault::State => "keyed state could not be stored or restored",
+            Fault::State => "state could not be read back",
+            Fault::TooLarge => "too large to be kept",
+            Fault::Setup => "the job cannot run as it is set up",
             Fault::Exchange => "received bytes are not the expected records",
             Fault::Runtime => "the runtime broke its own rule",
         }

@@ -183,7 +183,7 @@ impl<S: Source> Stage for SourceHead<S> {
         if position.len() > INLINE_STATE_MAX {
             let message =
                 format!("a position of {} bytes, at most {INLINE_STATE_MAX} are kept", position.len());
-            return Err(TaskError::new(Fault::Source, message).at(&self.name));
+            return Err(TaskError::new(Fault::TooLarge, message).at(&self.name));
         }
         self.position = Some((cx.checkpoint, position));
         Ok(())

@@ -160,7 +160,7 @@ where
                 K::SHAPE.name(),
                 <<P::Cell as Cell>::Value as Field>::SHAPE.name(),
             );
-            return Err(TaskError::new(Fault::State, message).at(&self.name));
+            return Err(TaskError::new(Fault::Setup, message).at(&self.name));
         }
         self.restore = Some(Restore::new(restore.payloads));
         Ok(())

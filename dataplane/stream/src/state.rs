@@ -7,7 +7,8 @@
 //! The owner is one keyed operator instance. Always: without a run, every group's `saved` equals `cut`; during a run a
 //! group is changed only if its `saved` equals `cut`; at most one group is half written, and it is not changed.
 //!
-//! The file: per group, frames one behind the other. A frame is `magic u32, group u32, entries u32, len u32`, little-endian,
+//! The file: per group, frames one behind the other; groups lie in the order in which they were written, and are told in
+//! ascending order. A frame is `magic u32, group u32, entries u32, len u32`, little-endian,
 //! and `len` bytes of entries, each the key and the state in snapshot form. A frame may straddle file buffers.
 
 use hashbrown::HashTable;
@@ -169,7 +170,7 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
     /// False means that there is no file buffer.
     ///
     /// # Errors
-    /// `Fault::State` if an entry cannot be written.
+    /// `Fault::TooLarge` if an entry is.
     #[inline]
     pub fn admit(&mut self, index: usize, files: &mut dyn Files) -> Result<bool, TaskError> {
         if self.groups[index].saved == self.cut {
@@ -231,7 +232,7 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
     /// Writes about `budget` bytes of the snapshot. `Done` once the file is safe; then `take` has the result.
     ///
     /// # Errors
-    /// `Fault::State` if an entry cannot be written.
+    /// `Fault::TooLarge` if an entry is.
     pub fn step(&mut self, budget: u64, files: &mut dyn Files) -> Result<Progress, TaskError> {
         let start = self.written();
         loop {
@@ -320,6 +321,8 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
             self.scratch = run.frame;
             snapshot.file = run.receipt;
             snapshot.groups = run.slices;
+            // They were written as records wanted them; whoever reads them looks them up by group.
+            snapshot.groups.sort_unstable_by_key(|slice| slice.group);
         }
         self.release_all();
         snapshot
@@ -396,8 +399,15 @@ fn fill_frame<K: Key, C: Cell>(
         {
             let before = frame.len();
             let written = to_snapshot(key, frame).and_then(|()| to_snapshot(value, frame));
-            written.map_err(|error| TaskError::new(Fault::State, error.to_string()))?;
-            check_entry(frame.len() - before)?;
+            written.map_err(|error| too_large(key, group, &error.to_string()))?;
+            let len = frame.len() - before;
+            if len > STATE_ENTRY_MAX {
+                return Err(too_large(
+                    key,
+                    group,
+                    &format!("it takes {len} bytes, at most {STATE_ENTRY_MAX} are kept"),
+                ));
+            }
             entries += 1;
         }
         bucket += 1;
@@ -409,13 +419,14 @@ fn fill_frame<K: Key, C: Cell>(
     Ok(bucket)
 }
 
-fn check_entry(len: usize) -> Result<(), TaskError> {
-    if len <= STATE_ENTRY_MAX {
-        return Ok(());
-    }
-    let message =
-        format!("the state of one key takes {len} bytes, at most {STATE_ENTRY_MAX} are kept; split it");
-    Err(TaskError::new(Fault::State, message))
+/// The state of one key cannot be part of a snapshot, of this one or any other.
+#[cold]
+fn too_large(key: &impl Key, group: u32, what: &str) -> TaskError {
+    let hash = key.hash();
+    let message = format!(
+        "the state of one key (hash {hash:#018x}, key group {group}): {what}; split it over several keys"
+    );
+    TaskError::new(Fault::TooLarge, message)
 }
 
 /// Where a restore is in what it reads.

@@ -112,7 +112,7 @@ impl<In: ?Sized + 'static, S: Sink<In>> Stage for SinkTail<In, S> {
                 if state.len() > INLINE_STATE_MAX {
                     let message =
                         format!("{} bytes of sink state, at most {INLINE_STATE_MAX} are kept", state.len());
-                    return Err(TaskError::new(Fault::State, message).at(&self.name));
+                    return Err(TaskError::new(Fault::TooLarge, message).at(&self.name));
                 }
                 self.cutting = None;
                 let part =

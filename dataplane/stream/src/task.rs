@@ -511,7 +511,7 @@ fn unclaimed(operator: u64) -> TaskError {
         "the checkpoint has state of operator {operator:#018x}, but the job has no such operator any more: give the \
          operator that replaces it the uid or the name path of the old one"
     );
-    TaskError::new(Fault::State, message)
+    TaskError::new(Fault::Setup, message)
 }
 
 /// Runs user code; a panic of it is an error of the task named `name`.

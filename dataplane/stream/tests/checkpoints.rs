@@ -1,8 +1,11 @@
 //! Exactly once: whatever barrier a job is restored from, and however slow its files are, the output is that of an
 //! undisturbed run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate_stream::error::Fault;
+use tidegate_stream::limits::SNAPSHOT_STEP_BYTES;
+use tidegate_stream::slot::FailureKind;
 use tidegate_stream::testing::{Harness, Setup, collect, items};
 use tidegate_stream::{AggregateFunction, Args, Job, JobResult, TaskError};
 
@@ -149,34 +152,85 @@ fn rescaled_by_key_group() {
     }
 }
 
-/// A whole file is handed to an instance that owns some of its groups only: it takes its own.
-#[test]
-fn checkpoints_cover_each_group_once() {
-    let mut harness = Harness::start(setup()).unwrap();
-    harness.step(40);
-    harness.checkpoint().unwrap();
-    let mut groups: Vec<(u64, u32)> = Vec::new();
+/// What the completed checkpoint says of its files is what is in them: groups are told in ascending order, each once,
+/// and their slices cover the file. Gives how many groups there are, and whether some lie in another order.
+fn check_slices(harness: &Harness) -> (usize, bool) {
+    let (mut groups, mut shuffled) = (BTreeSet::new(), false);
     for (_, part) in harness.manager().snapshots() {
         for operator in part.operators.iter().filter(|operator| operator.file.is_some()) {
             let file = operator.file.as_ref().unwrap();
             let bytes = harness.manager().store().read(&file.path).unwrap();
             assert_eq!(bytes.len() as u64, file.len);
+            assert!(operator.groups.is_sorted_by(|one, next| one.group < next.group), "ascending groups");
+            let mut slices = operator.groups.clone();
+            slices.sort_unstable_by_key(|slice| slice.offset);
+            shuffled |= slices != operator.groups;
             let mut offset = 0;
-            for slice in &operator.groups {
+            for slice in slices {
                 assert_eq!(slice.offset, offset, "slices lie one behind the other");
                 offset += slice.len;
                 let piece = &bytes[slice.offset as usize..offset as usize];
                 assert_eq!(xxhash_rust::xxh3::xxh3_64(piece), slice.hash);
-                groups.push((operator.operator, slice.group));
+                let new = groups.insert((operator.operator, slice.group));
+                assert!(new, "group {} is in two files of an operator", slice.group);
             }
             assert_eq!(offset, file.len);
         }
     }
-    let count = groups.len();
-    groups.sort_unstable();
-    groups.dedup();
-    assert_eq!(groups.len(), count, "no group is in two files of an operator");
-    assert!(count > 100);
+    (groups.len(), shuffled)
+}
+
+#[test]
+fn checkpoints_cover_each_group_once() {
+    let mut harness = Harness::start(setup()).unwrap();
+    harness.step(40);
+    harness.checkpoint().unwrap();
+    assert!(check_slices(&harness).0 > 100);
+}
+
+const WIDE_ITEMS: u64 = 24_000;
+const WIDE_KEYS: u64 = 6_000;
+const WIDE_STATE: usize = 300;
+
+/// A count per key, and so much beside it that a snapshot takes many steps.
+fn wide(job: &mut Job, _args: &Args) -> JobResult {
+    job.source("n", items(0..WIDE_ITEMS))
+        .parallelism(2)
+        .key_by(|n| n % WIDE_KEYS)
+        .process("count", |key: &u64, _, state: &mut Option<(u64, String)>, out| {
+            let (count, _) = state.get_or_insert_with(|| (0, "x".repeat(WIDE_STATE)));
+            *count += 1;
+            out.emit((*key, *count));
+        })
+        .sink("counts", collect("counts"));
+    Ok(())
+}
+
+/// Each subtask keeps more than a step of a snapshot writes, and records go on meanwhile: groups that are about to change
+/// are written before their turn. The checkpoint counts all the same, with the same and with other owners of the groups.
+#[test]
+fn large_state_is_checkpointed_while_records_flow() {
+    for (before, after) in [(2, 2), (2, 3), (3, 1)] {
+        let setup = Setup::new(wide).parallelism(before).slots(2).quantum(50).files(4, 1);
+        let mut harness = Harness::start(setup).unwrap();
+        harness.step(150);
+        harness.checkpoint().unwrap();
+        let state: u64 = harness.manager().snapshots().map(|(_, part)| part.bytes).sum();
+        assert!(state > u64::from(before) * 2 * SNAPSHOT_STEP_BYTES, "{state} bytes");
+        let (groups, shuffled) = check_slices(&harness);
+        assert!(groups > 100 && shuffled, "{groups} groups, written out of order: {shuffled}");
+        harness.step(20);
+        harness.rescale(after).unwrap();
+        harness.step(50);
+        harness.checkpoint().unwrap();
+        harness.restart().unwrap();
+        harness.finish().unwrap();
+        let mut counts = harness.collected::<(u64, u64)>("counts");
+        counts.sort_unstable();
+        let expected =
+            (0..WIDE_KEYS).flat_map(|key| (1..=WIDE_ITEMS / WIDE_KEYS).map(move |count| (key, count)));
+        assert!(counts.iter().copied().eq(expected), "from {before} to {after} subtasks");
+    }
 }
 
 fn two_inputs(job: &mut Job, _args: &Args) -> JobResult {
@@ -325,6 +379,7 @@ fn state_of_another_type_is_refused() {
     harness.checkpoint().unwrap();
     let error = harness.restart_with(&["--wide-from", "0"]).unwrap_err();
     assert!(error.contains("operator `state`") && error.contains("(u64 to String)"), "{error}");
+    assert_eq!(harness.manager().refused(), Some(FailureKind::Task(Fault::Setup)));
 }
 
 /// State that no operator claims is not dropped in silence.
@@ -345,4 +400,5 @@ fn state_of_a_lost_operator_is_refused() {
     harness.checkpoint().unwrap();
     let error = harness.restart_with(&["--uid", "new"]).unwrap_err();
     assert!(error.contains("but the job has no such operator any more"), "{error}");
+    assert_eq!(harness.manager().refused(), Some(FailureKind::Task(Fault::Setup)));
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tidegate_stream::error::Fault;
+use tidegate_stream::slot::FailureKind;
 use tidegate_stream::source::{Next, Pause, SourceContext};
 use tidegate_stream::testing::{Harness, Setup, collect, items, run};
 use tidegate_stream::{
@@ -211,6 +213,69 @@ fn a_function_that_does_not_open_refuses_the_attempt() {
         &[],
     );
     assert_eq!(error.err().unwrap(), "operator `model`: user function failed: no licence");
+}
+
+/// What keeps an attempt from being prepared says of what kind it is, because that decides whether it is tried again.
+#[test]
+fn refusals_have_kinds() {
+    let refused = |setup: Setup, args: &[&str], says: &str| {
+        let mut harness = Harness::start(setup).expect("the first attempt is prepared");
+        let error = harness.restart_with(args).unwrap_err();
+        assert!(error.contains(says), "{error}");
+        harness.manager().refused().expect("it was refused")
+    };
+
+    let opening = |job: &mut Job, args: &Args| {
+        #[derive(Clone)]
+        struct Opens(bool);
+        impl MapFunction<u64> for Opens {
+            type Out = u64;
+            fn open(&mut self, _context: &RuntimeContext) -> Result<(), TaskError> {
+                if self.0 { Ok(()) } else { Err("no licence".into()) }
+            }
+            fn map(&mut self, item: &u64) -> Result<u64, TaskError> {
+                Ok(*item)
+            }
+        }
+        let opens = Opens(args.or("opens", true)?);
+        job.source("n", items(0..10u64)).map_with("model", opens).sink("out", collect("out"));
+        Ok(())
+    };
+    let kind = refused(Setup::new(opening), &["--opens", "false"], "no licence");
+    assert_eq!(kind, FailureKind::Task(Fault::User));
+
+    let writers = |job: &mut Job, args: &Args| {
+        let numbers = job.source("n", items(0..10u64)).fork();
+        for number in 0..args.or("sinks", 1)? {
+            let name = format!("out-{number}");
+            numbers.branch().sink(&name, collect(&name));
+        }
+        Ok(())
+    };
+    let says = "the job has 3 keyed operators and sinks in one slot, and a slot has a file buffer for 2";
+    let kind = refused(Setup::new(writers).files(2, 1), &["--sinks", "3"], says);
+    assert_eq!(kind, FailureKind::Task(Fault::Setup));
+
+    // The first two calls are the JobManager's and the slot's, the third is the JobManager's for the restart.
+    let calls = Arc::new(AtomicU32::new(0));
+    let panicking = move |job: &mut Job, _: &Args| {
+        assert!(calls.fetch_add(1, Ordering::Relaxed) < 3, "out of luck");
+        job.source("n", items(0..10u64)).sink("out", collect("out"));
+        Ok(())
+    };
+    let kind = refused(Setup::new(panicking), &[], "the job function panicked: out of luck");
+    assert_eq!(kind, FailureKind::Task(Fault::Setup));
+
+    let hungry = |job: &mut Job, args: &Args| {
+        let numbers = job.source("n", items(0..10u64));
+        match args.or("exchange", false)? {
+            true => numbers.rebalance().sink("out", collect("out")),
+            false => numbers.sink("out", collect("out")),
+        };
+        Ok(())
+    };
+    let kind = refused(Setup::new(hungry).segments(1, 4096), &["--exchange", "true"], "network segments");
+    assert_eq!(kind, FailureKind::Resources);
 }
 
 /// A source that pauses on time: nothing spins, the timer is what moves it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use tidegate_ring::{UringConfig, UringRing};
 use tidegate_stream::pool::ReaderPool;
 use tidegate_stream::slot::{SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner};
 use tidegate_stream::testing::{ManagedJob, Manager, MemoryFiles, Store, collect, items};
-use tidegate_stream::{AggregateFunction, Args, Job, JobResult, Jobs, TaskError};
+use tidegate_stream::{
+    AggregateFunction, Args, Job, JobResult, Jobs, MapFunction, RuntimeContext, TaskError,
+};
 
 const CLUSTER: u128 = 7;
 const SLOTS: u32 = 2;
@@ -116,11 +118,19 @@ struct Cluster {
     taskmanagers: Vec<TaskManager>,
     events: Receiver<SlotEvent>,
     feeds: Arc<Mutex<Vec<Feed>>>,
+    prepared: Arc<Count>,
 }
+
+/// How many slots have answered a deployment.
+#[derive(Default)]
+struct Count(Mutex<usize>, Condvar);
 
 impl Cluster {
     fn new(parallelism: u32) -> Self {
-        let jobs = Jobs::new([("job", job)]);
+        Self::of(Jobs::new([("job", job)]), parallelism, Arc::default())
+    }
+
+    fn of(jobs: Jobs, parallelism: u32, prepared: Arc<Count>) -> Self {
         let (sender, events) = sync_channel(4096);
         let (store, feeds) = (Store::default(), Arc::default());
         let taskmanagers: Vec<_> = [1, 2].map(|id| taskmanager(id, &jobs, &store, &sender, &feeds)).into();
@@ -136,7 +146,7 @@ impl Cluster {
             peers,
         };
         let manager = Manager::new(job, store).expect("it can be built");
-        let mut cluster = Cluster { manager, taskmanagers, events, feeds };
+        let mut cluster = Cluster { manager, taskmanagers, events, feeds, prepared };
         cluster.deploy();
         cluster
     }
@@ -164,7 +174,13 @@ impl Cluster {
             self.tell();
             let busy = self.pump();
             match self.events.recv_timeout(Duration::from_millis(1)) {
-                Ok(event) => self.manager.handle(event),
+                Ok(event) => {
+                    if matches!(event, SlotEvent::Prepared { result: Ok(()), .. }) {
+                        *self.prepared.0.lock().unwrap() += 1;
+                        self.prepared.1.notify_all();
+                    }
+                    self.manager.handle(event);
+                }
                 Err(RecvTimeoutError::Timeout) => silent += u32::from(!busy),
                 Err(RecvTimeoutError::Disconnected) => panic!("all slots have ended"),
             }
@@ -235,4 +251,56 @@ fn a_job_is_restored_across_taskmanagers() {
     cluster.checkpoint();
     cluster.restart();
     check(&cluster.finish());
+}
+
+/// A function that takes its time to open in the first slot, until all other slots are prepared.
+#[derive(Clone)]
+struct Slow {
+    prepared: Arc<Count>,
+    /// The last one has no more patience.
+    last: bool,
+}
+
+impl MapFunction<u64> for Slow {
+    type Out = u64;
+    fn open(&mut self, context: &RuntimeContext) -> Result<(), TaskError> {
+        if context.subtask != 0 {
+            return Ok(());
+        }
+        let others = 2 * SLOTS as usize - 1;
+        let Count(count, changed) = &*self.prepared;
+        let waiting = |prepared: &mut usize| *prepared < others;
+        let (prepared, _) =
+            changed.wait_timeout_while(count.lock().unwrap(), Duration::from_millis(200), waiting).unwrap();
+        if self.last && *prepared < others {
+            return Err(format!("{} of {others} other slots are prepared", *prepared).into());
+        }
+        Ok(())
+    }
+    fn map(&mut self, item: &u64) -> Result<u64, TaskError> {
+        Ok(*item)
+    }
+}
+
+/// While the tasks of a slot are opened one by one, the handshakes of other slots are answered.
+#[test]
+fn a_slot_that_opens_slowly_keeps_taking_connections() {
+    const PIPELINES: usize = 10;
+    let prepared = Arc::<Count>::default();
+    let count = Arc::clone(&prepared);
+    let job = move |job: &mut Job, _: &Args| {
+        for number in 0..PIPELINES {
+            let slow = Slow { prepared: Arc::clone(&count), last: number + 1 == PIPELINES };
+            job.source(&format!("n-{number}"), items(0..100u64))
+                .map_with("slow", slow)
+                .rebalance()
+                .owned()
+                .sink("out", collect(&format!("out-{number}")));
+        }
+        Ok(())
+    };
+    let manager = Cluster::of(Jobs::new([("job", job)]), 4, prepared).finish();
+    for number in 0..PIPELINES {
+        assert_eq!(manager.collected::<u64>(&format!("out-{number}")).len(), 100);
+    }
 }

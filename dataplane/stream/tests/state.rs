@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_record::Key;
+use tidegate_stream::error::Fault;
 use tidegate_stream::files::{FileBuffer, FileEvent, FileTarget, Files};
 use tidegate_stream::router::{GroupRange, Groups};
 use tidegate_stream::slot::{OperatorSnapshot, StatePayload};
@@ -67,6 +68,18 @@ fn restore(snapshot: &OperatorSnapshot, files: &MemoryFiles, range: GroupRange) 
     state
 }
 
+/// Groups are told in order, and their slices, wherever they came to lie, are the file.
+fn check_slices(snapshot: &OperatorSnapshot) {
+    assert!(snapshot.groups.is_sorted_by(|one, next| one.group < next.group), "{:?}", snapshot.groups);
+    let mut slices: Vec<_> = snapshot.groups.iter().map(|slice| (slice.offset, slice.len)).collect();
+    slices.sort_unstable();
+    let end = slices.iter().fold(0, |end, &(offset, len)| {
+        assert_eq!(offset, end, "slices lie one behind the other");
+        offset + len
+    });
+    assert_eq!(end, snapshot.file.as_ref().map_or(0, |file| file.len));
+}
+
 /// Random writes before, during and after several snapshots, with two buffers and a slow disk.
 #[test]
 fn snapshots_hold_the_state_at_the_cut() {
@@ -104,6 +117,7 @@ fn snapshots_hold_the_state_at_the_cut() {
                 pump(&mut state, &files, random.below(3) as usize);
             }
             let snapshot = state.take();
+            check_slices(&snapshot);
             let at_cut = at_cut.expect("a cut comes before the end");
             assert_eq!(contents(&mut restore(&snapshot, &files, range(0, 1))), at_cut, "seed {seed}");
             let split: Model = (0..3)
@@ -207,6 +221,10 @@ fn state_too_large_for_a_snapshot_fails_by_name() {
     let mut state = State::new(range(0, 1), Groups::new(GROUPS));
     assert!(write(&mut state, 1, Some("x".repeat(17 << 20)), &mut files));
     state.cut(target(1), &mut files);
-    let error = state.step(1, &mut files).unwrap_err().to_string();
-    assert!(error.contains("the state of one key takes") && error.contains("at most 16777216"), "{error}");
+    let error = state.step(1, &mut files).unwrap_err();
+    assert_eq!(error.fault(), Fault::TooLarge, "no older checkpoint would help");
+    let (hash, group) = (1u64.hash(), Groups::new(GROUPS).of(1u64.hash()));
+    for part in [format!("hash {hash:#018x}, key group {group}"), "at most 16777216 are kept".to_owned()] {
+        assert!(error.message().contains(&part), "{error}");
+    }
 }

@@ -1,9 +1,13 @@
 //! A task that cannot go on waits, and costs nothing while it does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use tidegate_stream::files::Files;
 use tidegate_stream::sink::{Prepared, SinkContext};
+use tidegate_stream::source::{Next, Pause, SourceContext};
 use tidegate_stream::testing::{Harness, Setup, collect, items};
-use tidegate_stream::{Args, Job, Sink, SinkWriter, TaskError};
+use tidegate_stream::{Args, Job, Sink, SinkWriter, Source, SourceReader, TaskError};
 
 /// A sink that takes `room` items and then none.
 #[derive(Clone)]
@@ -93,5 +97,69 @@ fn a_stuck_branch_parks_the_fork() {
     let mut harness = Harness::start(Setup::new(job)).unwrap();
     let error = harness.finish().unwrap_err();
     assert!(error.contains("waits for files or its waker"), "{error}");
+    harness.cancel().unwrap();
+}
+
+/// Nothing ever comes.
+#[derive(Clone)]
+struct Silent;
+
+impl Source for Silent {
+    type Item = u64;
+    type Reader = Silent;
+    fn open(&self, _context: &SourceContext<'_>) -> Result<Silent, TaskError> {
+        Ok(Silent)
+    }
+}
+
+impl SourceReader for Silent {
+    type Item = u64;
+    fn next(&mut self, _now_ns: u64) -> Result<Next<'_, u64>, TaskError> {
+        Ok(Next::Wait(Pause::External))
+    }
+    fn position(&self, _out: &mut Vec<u8>) -> Result<(), TaskError> {
+        Ok(())
+    }
+}
+
+/// An output that cannot be written is found at the start, whenever its first item comes.
+#[test]
+fn a_sink_begins_its_output_before_its_first_item() {
+    #[derive(Clone)]
+    struct Begun(Arc<AtomicU32>);
+    impl Sink<u64> for Begun {
+        type Writer = Begun;
+        fn outputs(&mut self) -> Vec<&mut String> {
+            Vec::new()
+        }
+        fn open(&self, _context: &SinkContext<'_>) -> Result<Begun, TaskError> {
+            Ok(self.clone())
+        }
+    }
+    impl SinkWriter<u64> for Begun {
+        fn ready(&mut self, _files: &mut dyn Files) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            true
+        }
+        fn write(&mut self, _item: &u64, _files: &mut dyn Files) -> Result<(), TaskError> {
+            Ok(())
+        }
+        fn cut(&mut self, _checkpoint: u64, _files: &mut dyn Files) -> Result<(), TaskError> {
+            Ok(())
+        }
+        fn prepare_commit(&mut self, _: u64, _: &mut dyn Files) -> Result<Prepared, TaskError> {
+            Ok(Prepared::Ready { state: Vec::new(), committables: Vec::new() })
+        }
+    }
+    let asked = Arc::new(AtomicU32::new(0));
+    let sink = Begun(Arc::clone(&asked));
+    let job = move |job: &mut Job, _: &Args| {
+        job.source("silent", Silent).rebalance().owned().sink("out", sink.clone());
+        Ok(())
+    };
+    let mut harness = Harness::start(Setup::new(job)).unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "not before the JobManager lets it run");
+    harness.step(10);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
     harness.cancel().unwrap();
 }

@@ -77,13 +77,14 @@ impl Agent {
 
     pub(super) fn refused(&mut self, now_ms: u64, refusal: Refusal) {
         let passing = match &refusal {
+            // Too many connections, or too slow to register: so says a JobManager that is overloaded, too.
+            Refusal::Protocol(_) => true,
             Refusal::StaleEpoch { .. } | Refusal::Incarnation { .. } | Refusal::Draining => true,
             Refusal::Version { .. }
             | Refusal::Binary { .. }
             | Refusal::Cluster { .. }
             | Refusal::SegmentSize { .. }
-            | Refusal::Slots { .. }
-            | Refusal::Protocol(_) => false,
+            | Refusal::Slots { .. } => false,
         };
         if passing {
             tracing::warn!("the JobManager refuses this TaskManager for now: {refusal}");

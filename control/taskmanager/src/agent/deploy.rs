@@ -5,7 +5,7 @@
 
 use tidegate_graph::JobGraph;
 use tidegate_rpc::{Fault, FaultKind, JobId, Prepare, SlotPlan, ToJobManager};
-use tidegate_stream::slot::{AttemptId, Deployment, SlotCommand, SlotEvent};
+use tidegate_stream::slot::{AttemptId, Deployment, Failure, SlotCommand, SlotEvent};
 
 use super::{Action, Agent, Fetched, translate};
 
@@ -219,7 +219,7 @@ impl Agent {
         now_ms: u64,
         slot: u32,
         attempt: AttemptId,
-        result: Result<(), String>,
+        result: Result<(), Failure>,
     ) {
         match result {
             Ok(()) => {
@@ -230,10 +230,10 @@ impl Agent {
                 let (job, attempt) = (JobId(attempt.job), attempt.attempt);
                 self.send(ToJobManager::Prepared { job, attempt, slot, outputs, refusal: None });
             }
-            Err(cause) => {
+            Err(Failure { kind, cause }) => {
                 // The slot lets go of it by itself and says `Closed` when it has; until then it is not free.
                 self.slots[slot as usize] = Occupant::Cancelling { attempt, since_ms: now_ms };
-                self.refuse(attempt, slot, Fault { kind: FaultKind::Resources, cause });
+                self.refuse(attempt, slot, translate::wire_fault(kind, cause));
             }
         }
     }

@@ -7,7 +7,7 @@ use tidegate_rpc::{
     TaskId, TaskPlan, ToJobManager, ToTaskManager,
 };
 use tidegate_stream::error::Fault as TaskFault;
-use tidegate_stream::slot::{FailureKind, TaskState};
+use tidegate_stream::slot::{Failure, FailureKind, TaskState};
 
 use super::*;
 use crate::limits::CANCEL_MAX;
@@ -90,6 +90,7 @@ fn prepare(slots: &[u32], restored: Option<u64>) -> ToTaskManager {
         gate: None,
         partitions: Vec::new(),
         restore: Vec::new(),
+        finished: false,
     };
     let slot = |slot: &u32| SlotPlan { slot: *slot, tasks: vec![task.clone()], peers: BTreeMap::new() };
     ToTaskManager::Prepare(Box::new(Prepare {
@@ -286,8 +287,8 @@ fn a_slot_that_does_not_answer_a_cancel_ends_the_process_by_name() {
 #[test]
 fn a_deployment_that_the_slot_refuses_is_told_and_its_slot_free_when_closed() {
     let mut agent = running(1);
-    let messages =
-        say(&mut agent, 2, SlotEvent::Prepared { attempt: ATTEMPT, result: Err("too few segments".into()) });
+    let refusal = Failure { kind: FailureKind::Resources, cause: "too few segments".into() };
+    let messages = say(&mut agent, 2, SlotEvent::Prepared { attempt: ATTEMPT, result: Err(refusal) });
     let [ToJobManager::Prepared { refusal: Some(fault), .. }] = messages.as_slice() else {
         panic!("{messages:?}")
     };
@@ -302,6 +303,26 @@ fn a_deployment_that_the_slot_refuses_is_told_and_its_slot_free_when_closed() {
     assert!(actions.iter().any(|action| matches!(action, Action::Fetch { .. })));
 }
 
+/// What keeps a slot from being prepared is told apart as in a running one: only what it lacks is a matter of resources.
+#[test]
+fn a_refusal_says_whether_trying_again_can_help() {
+    for (kind, expected) in [
+        (FailureKind::Resources, FaultKind::Resources),
+        (FailureKind::Link, FaultKind::Link),
+        (FailureKind::Task(TaskFault::User), FaultKind::Task),
+        (FailureKind::Task(TaskFault::Setup), FaultKind::Permanent),
+        (FailureKind::Task(TaskFault::State), FaultKind::State),
+    ] {
+        let mut agent = running(1);
+        let refusal = Failure { kind, cause: "x".into() };
+        let messages = say(&mut agent, 2, SlotEvent::Prepared { attempt: ATTEMPT, result: Err(refusal) });
+        let [ToJobManager::Prepared { refusal: Some(fault), .. }] = messages.as_slice() else {
+            panic!("{messages:?}")
+        };
+        assert_eq!(fault.kind, expected, "{kind:?}");
+    }
+}
+
 #[test]
 fn failures_say_whether_trying_again_can_help() {
     let mut agent = running(1);
@@ -312,7 +333,10 @@ fn failures_say_whether_trying_again_can_help() {
         (FailureKind::Task(TaskFault::User), "oops", FaultKind::Task),
         (FailureKind::Task(TaskFault::Panic), "oops", FaultKind::Task),
         (FailureKind::Task(TaskFault::Data), "line 3", FaultKind::Permanent),
-        (FailureKind::Task(TaskFault::Source), "no such file", FaultKind::Permanent),
+        (FailureKind::Task(TaskFault::Input), "no such file", FaultKind::Permanent),
+        (FailureKind::Task(TaskFault::Source), "too many open files", FaultKind::Task),
+        (FailureKind::Task(TaskFault::TooLarge), "16 MiB", FaultKind::Permanent),
+        (FailureKind::Task(TaskFault::Setup), "a rate of 0", FaultKind::Permanent),
         (FailureKind::Task(TaskFault::Output), "too large", FaultKind::Permanent),
         (FailureKind::Task(TaskFault::Sink), "disk full", FaultKind::Task),
         (FailureKind::Task(TaskFault::Sink), permanent, FaultKind::Permanent),
@@ -343,6 +367,7 @@ fn some_refusals_pass_and_some_do_not() {
         (Refusal::Binary { expected: 1, found: 2 }, true),
         (Refusal::SegmentSize { expected: 1, found: 2 }, true),
         (Refusal::Draining, false),
+        (Refusal::Protocol("too many connections".into()), false),
         (Refusal::StaleEpoch { expected: 1, found: 2 }, false),
     ] {
         let mut agent = agent(1);

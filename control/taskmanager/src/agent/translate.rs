@@ -141,13 +141,15 @@ fn wire_operator(operator: slot::OperatorSnapshot) -> rpc::OperatorSnapshot {
 pub(super) fn wire_fault(kind: slot::FailureKind, cause: String) -> rpc::Fault {
     let kind = match kind {
         slot::FailureKind::Link => rpc::FaultKind::Link,
+        slot::FailureKind::Resources => rpc::FaultKind::Resources,
         slot::FailureKind::Task(fault) => match fault {
             // The same input meets the same code again.
-            Fault::Data | Fault::FanOut | Fault::Output => rpc::FaultKind::Permanent,
+            Fault::Data | Fault::FanOut | Fault::Output | Fault::TooLarge | Fault::Setup => {
+                rpc::FaultKind::Permanent
+            }
             // A file that is missing or cannot be read: waiting does not make it appear.
-            Fault::Source => rpc::FaultKind::Permanent,
+            Fault::Input => rpc::FaultKind::Permanent,
             Fault::Sink | Fault::Files if is_permanent(&cause) => rpc::FaultKind::Permanent,
-            Fault::State if is_permanent(&cause) => rpc::FaultKind::Permanent,
             Fault::State => rpc::FaultKind::State,
             _ => rpc::FaultKind::Task,
         },

@@ -10,15 +10,17 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::core::{Chunk, Done, FileKey, Operation};
+use super::directories::{Directories, parent_of, sync};
 
 /// The open files of this engine.
 #[derive(Default)]
 pub(super) struct BlockingEngine {
     files: RefCell<HashMap<FileKey, Arc<File>>>,
+    directories: Arc<Directories>,
 }
 
 impl BlockingEngine {
@@ -26,9 +28,10 @@ impl BlockingEngine {
     pub(super) async fn run<B: Chunk>(&self, operation: Operation<B>) -> Done<B> {
         match operation {
             Operation::Open { key, path } => {
-                let result = on_pool(move || create_new(&path)).await.map(|(file, made)| {
+                let directories = Arc::clone(&self.directories);
+                let opened = on_pool(move || create_new(&path, &directories)).await;
+                let result = opened.map(|file| {
                     self.files.borrow_mut().insert(key, Arc::new(file));
-                    made
                 });
                 Done { key, result, buffer: None }
             }
@@ -39,7 +42,7 @@ impl BlockingEngine {
                     (result, buffer)
                 });
                 let (result, buffer) = work.await.expect("invariant: file operations do not panic");
-                Done { key, result: result.map(|()| Vec::new()), buffer: Some(buffer) }
+                Done { key, result, buffer: Some(buffer) }
             }
             Operation::Sync { key } => {
                 let file = self.file(key);
@@ -57,9 +60,7 @@ impl BlockingEngine {
                     .await,
                 )
             }
-            Operation::SyncDirectories { key, directories } => {
-                done(key, on_pool(move || sync_directories(&directories)).await)
-            }
+            Operation::SyncDirectory { key, directory } => done(key, on_pool(move || sync(&directory)).await),
             Operation::Remove { key, path } => done(key, on_pool(move || remove(&path)).await),
         }
     }
@@ -75,35 +76,22 @@ async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send 
 }
 
 fn done<B>(key: FileKey, result: io::Result<()>) -> Done<B> {
-    Done { key, result: result.map(|()| Vec::new()), buffer: None }
+    Done { key, result, buffer: None }
 }
 
-fn create_new(path: &Path) -> io::Result<(File, Vec<PathBuf>)> {
+fn create_new(path: &Path, directories: &Directories) -> io::Result<File> {
+    let directory = parent_of(path);
+    if !directories.know(directory) {
+        directories.make(directory, sync)?;
+    }
     let open = || OpenOptions::new().write(true).create_new(true).open(path);
     match open() {
-        Ok(file) => Ok((file, Vec::new())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = make_directories(path)?;
-            Ok((open()?, made))
+            directories.make(directory, sync)?; // It was there and is gone.
+            open()
         }
-        Err(error) => Err(error),
+        opened => opened,
     }
-}
-
-/// Makes the missing directories above `path`; gives those that were missing, innermost first.
-pub(super) fn make_directories(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let Some(parent) = path.parent() else { return Ok(Vec::new()) };
-    let missing = parent
-        .ancestors()
-        .take_while(|directory| !directory.as_os_str().is_empty() && !directory.exists())
-        .map(Path::to_path_buf)
-        .collect();
-    std::fs::create_dir_all(parent)?;
-    Ok(missing)
-}
-
-fn sync_directories(directories: &[PathBuf]) -> io::Result<()> {
-    directories.iter().try_for_each(|directory| File::open(directory)?.sync_all())
 }
 
 fn remove(path: &Path) -> io::Result<()> {

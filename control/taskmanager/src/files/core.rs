@@ -11,9 +11,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use xxhash_rust::xxh3::Xxh3;
+
+use super::directories::parent_of;
 
 /// A buffer of bytes to append: the core reads it for the hash, the engine writes it.
 pub trait Chunk: Send + 'static {
@@ -33,7 +35,7 @@ pub struct FileKey {
 /// What a slot asks for.
 #[derive(Debug)]
 pub enum Request<B> {
-    /// Make a new file; its directories are made as needed.
+    /// Make a new file; its directories are made, and their entries synced, as needed.
     Create {
         /// Name for the requests to come.
         key: FileKey,
@@ -69,7 +71,7 @@ pub enum Request<B> {
 /// One operation for the engine. Each is answered by one [`Done`].
 #[derive(Debug)]
 pub enum Operation<B> {
-    /// Open a new file, making missing directories.
+    /// Open a new file, making missing directories and syncing their entries first.
     Open {
         /// The file.
         key: FileKey,
@@ -95,12 +97,12 @@ pub enum Operation<B> {
         /// The file.
         key: FileKey,
     },
-    /// Flush these directories.
-    SyncDirectories {
+    /// Flush the entries of the file's directory.
+    SyncDirectory {
         /// On behalf of this file.
         key: FileKey,
-        /// Innermost first.
-        directories: Vec<PathBuf>,
+        /// The directory.
+        directory: PathBuf,
     },
     /// Remove the file; one that is not there is fine.
     Remove {
@@ -116,8 +118,8 @@ pub enum Operation<B> {
 pub struct Done<B> {
     /// The file.
     pub key: FileKey,
-    /// For `Open`: the directories that had to be made, innermost first. Empty for everything else.
-    pub result: io::Result<Vec<PathBuf>>,
+    /// How it went.
+    pub result: io::Result<()>,
     /// For `Write`: the buffer.
     pub buffer: Option<B>,
 }
@@ -210,7 +212,7 @@ enum Step {
     Write,
     Sync,
     Close,
-    SyncDirectories,
+    SyncDirectory,
     Remove,
     /// Nothing left to do.
     Over,
@@ -228,7 +230,6 @@ struct FileState<B> {
     queue: VecDeque<B>,
     len: u64,
     hash: Xxh3,
-    directories: Vec<PathBuf>,
 }
 
 /// The state of all files of a TaskManager.
@@ -280,7 +281,7 @@ impl<B: Chunk> Core<B> {
         assert!(file.busy, "an answer for {key:?} without an operation");
         file.busy = false;
         match result {
-            Ok(made) => file.completed(made),
+            Ok(()) => file.completed(),
             Err(source) => {
                 if let Some(fault) = file.fail(source) {
                     self.events.push_back(Event::Failed { key, fault });
@@ -320,7 +321,6 @@ impl<B: Chunk> Core<B> {
                 queue: VecDeque::new(),
                 len: 0,
                 hash: Xxh3::new(),
-                directories: Vec::new(),
             },
         );
         assert!(previous.is_none(), "file key {key:?} was used twice");
@@ -373,20 +373,19 @@ impl<B: Chunk> FileState<B> {
     }
 
     /// An operation came back well: note what it did and go on to the next step.
-    fn completed(&mut self, made: Vec<PathBuf>) {
+    fn completed(&mut self) {
         self.step = match self.step {
             Step::Open => {
                 self.opened = true;
-                self.directories = directories_to_sync(&self.path, made);
                 Step::Write
             }
             Step::Write => Step::Write,
             Step::Sync => Step::Close,
             Step::Close => {
                 self.closed = true;
-                Step::SyncDirectories
+                Step::SyncDirectory
             }
-            Step::SyncDirectories | Step::Remove => Step::Over,
+            Step::SyncDirectory | Step::Remove => Step::Over,
             Step::Over => unreachable!("nothing is in flight for a file that is over"),
         };
     }
@@ -401,7 +400,7 @@ impl<B: Chunk> FileState<B> {
                 self.closed = true; // Linux closes the descriptor whatever it answers.
                 ("close", self.path.clone())
             }
-            Step::SyncDirectories => ("flush the directory of", self.path.clone()),
+            Step::SyncDirectory => ("flush the directory of", self.path.clone()),
             Step::Remove | Step::Over => {
                 // What remains is a pending file that no checkpoint names.
                 self.step = Step::Over;
@@ -438,28 +437,11 @@ impl<B: Chunk> FileState<B> {
             }
             Step::Sync => Some(Operation::Sync { key }),
             Step::Close => Some(Operation::Close { key }),
-            Step::SyncDirectories => {
-                Some(Operation::SyncDirectories { key, directories: std::mem::take(&mut self.directories) })
+            Step::SyncDirectory => {
+                Some(Operation::SyncDirectory { key, directory: parent_of(&self.path).to_path_buf() })
             }
             Step::Remove => Some(Operation::Remove { key, path: self.path.clone() }),
             Step::Over => None,
         }
-    }
-}
-
-/// The directories whose entries must survive: the file's own, and the parents of those that were made for it.
-fn directories_to_sync(path: &Path, made: Vec<PathBuf>) -> Vec<PathBuf> {
-    let mut directories = vec![parent_of(path)];
-    for directory in &made {
-        directories.push(parent_of(directory));
-    }
-    directories
-}
-
-/// The directory that holds `path`; the current one for a bare name.
-fn parent_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
     }
 }

@@ -10,6 +10,7 @@
 
 mod blocking;
 mod core;
+mod directories;
 mod slot;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The core against a model, and both engines against the disk.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ fn create(core: &mut Core<Vec<u8>>) {
     core.handle_request(Request::Create { key: KEY, path: "out/part".into(), name: "part".into() });
 }
 
-fn done(core: &mut Core<Vec<u8>>, operation: Operation<Vec<u8>>, result: io::Result<Vec<PathBuf>>) {
+fn done(core: &mut Core<Vec<u8>>, operation: Operation<Vec<u8>>, result: io::Result<()>) {
     let (key, buffer) = match operation {
         Operation::Write { key, buffer, .. } => (key, Some(buffer)),
         Operation::Open { key, .. }
         | Operation::Sync { key }
         | Operation::Close { key }
-        | Operation::SyncDirectories { key, .. }
+        | Operation::SyncDirectory { key, .. }
         | Operation::Remove { key, .. } => (key, None),
     };
     core.handle_done(Done { key, result, buffer });
@@ -43,7 +43,7 @@ fn succeed(core: &mut Core<Vec<u8>>) -> Vec<&'static str> {
     let mut names = Vec::new();
     while let Some(operation) = core.poll_operation() {
         names.push(name(&operation));
-        done(core, operation, Ok(Vec::new()));
+        done(core, operation, Ok(()));
     }
     names
 }
@@ -54,7 +54,7 @@ fn name(operation: &Operation<Vec<u8>>) -> &'static str {
         Operation::Write { .. } => "write",
         Operation::Sync { .. } => "sync",
         Operation::Close { .. } => "close",
-        Operation::SyncDirectories { .. } => "sync directories",
+        Operation::SyncDirectory { .. } => "sync directory",
         Operation::Remove { .. } => "remove",
     }
 }
@@ -64,7 +64,7 @@ fn events(core: &mut Core<Vec<u8>>) -> Vec<Event<Vec<u8>>> {
 }
 
 #[test]
-fn a_file_is_synced_with_its_directories_before_its_receipt() {
+fn a_file_is_synced_with_its_directory_before_its_receipt() {
     let mut core = Core::default();
     create(&mut core);
     core.handle_request(Request::Append { key: KEY, buffer: b"ab".to_vec() });
@@ -72,16 +72,16 @@ fn a_file_is_synced_with_its_directories_before_its_receipt() {
     core.handle_request(Request::Finish { key: KEY });
     let opened = core.poll_operation().expect("the file is opened first");
     assert!(core.poll_operation().is_none(), "one operation of a file at a time");
-    done(&mut core, opened, Ok(vec!["out/e1-a1".into(), "out".into()]));
-    let mut synced = Vec::new();
+    done(&mut core, opened, Ok(()));
+    let mut synced = None;
     while let Some(operation) = core.poll_operation() {
-        if let Operation::SyncDirectories { directories, .. } = &operation {
-            synced.clone_from(directories);
+        if let Operation::SyncDirectory { directory, .. } = &operation {
+            synced = Some(directory.clone());
             assert!(!events(&mut core).iter().any(|event| matches!(event, Event::Finished { .. })));
         }
-        done(&mut core, operation, Ok(Vec::new()));
+        done(&mut core, operation, Ok(()));
     }
-    assert_eq!(synced, ["out", "out", "."].map(PathBuf::from));
+    assert_eq!(synced, Some("out".into()));
     let receipt = events(&mut core).into_iter().find_map(|event| match event {
         Event::Finished { name, len, hash, .. } => Some((name, len, hash)),
         _ => None,
@@ -97,7 +97,7 @@ fn a_failed_write_is_reported_once_and_the_rest_removed() {
     core.handle_request(Request::Append { key: KEY, buffer: b"ab".to_vec() });
     core.handle_request(Request::Append { key: KEY, buffer: b"cd".to_vec() });
     let open = core.poll_operation().expect("opened");
-    done(&mut core, open, Ok(Vec::new()));
+    done(&mut core, open, Ok(()));
     let write = core.poll_operation().expect("written");
     done(&mut core, write, Err(io::ErrorKind::StorageFull.into()));
     assert_eq!(succeed(&mut core), ["close", "remove"]);
@@ -141,7 +141,7 @@ fn an_abandoned_slot_leaves_nothing() {
     let open = core.poll_operation().expect("opened");
     core.handle_request(Request::AbandonSlot { slot: 1 });
     core.handle_request(Request::AbandonSlot { slot: 0 });
-    done(&mut core, open, Ok(Vec::new()));
+    done(&mut core, open, Ok(()));
     assert_eq!(succeed(&mut core), ["close", "remove"]);
     assert!(
         !events(&mut core).iter().any(|event| matches!(event, Event::Finished { .. } | Event::Failed { .. }))
@@ -213,7 +213,7 @@ proptest! {
                             prop_assert_eq!(file.len() as u64, *offset);
                             file.extend_from_slice(buffer);
                         }
-                        let result = if fails { Err(io::ErrorKind::Other.into()) } else { Ok(Vec::new()) };
+                        let result = if fails { Err(io::ErrorKind::Other.into()) } else { Ok(()) };
                         done(&mut core, operation, result);
                     }
                 }

@@ -10,8 +10,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tidegate_arena::file_buffer::FileBuffer;
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, Holder, HolderKind, HugePages, SegmentSize};
@@ -20,8 +21,8 @@ use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::buf::fixed::FixedBufRegistry;
 use tokio_uring::fs::{File, OpenOptions};
 
-use super::blocking::make_directories;
 use super::core::{Chunk, Done, FileKey, Operation};
+use super::directories::{Directories, parent_of, sync};
 use crate::limits::{STAGING_BUFFER_BYTES, STAGING_BUFFERS};
 
 /// How buffers reach the kernel.
@@ -35,6 +36,7 @@ enum Staging {
 /// The open files and the staging buffers.
 pub(super) struct UringEngine {
     files: RefCell<HashMap<FileKey, Rc<File>>>,
+    directories: Arc<Directories>,
     staging: Staging,
     /// Registered buffers that nobody uses.
     idle: RefCell<Vec<usize>>,
@@ -55,6 +57,7 @@ impl UringEngine {
         };
         let engine = Self {
             files: RefCell::default(),
+            directories: Arc::default(),
             staging,
             idle: RefCell::new((0..STAGING_BUFFERS).collect()),
             permits: Semaphore::new(STAGING_BUFFERS),
@@ -68,31 +71,39 @@ impl UringEngine {
             Operation::Open { key, path } => (key, self.open(key, &path).await, None),
             Operation::Write { key, offset, buffer } => {
                 let result = self.write(key, offset, buffer.filled()).await;
-                (key, result.map(|()| Vec::new()), Some(buffer))
+                (key, result, Some(buffer))
             }
-            Operation::Sync { key } => (key, self.file(key).sync_all().await.map(|()| Vec::new()), None),
-            Operation::Close { key } => (key, self.close(key).await.map(|()| Vec::new()), None),
-            Operation::SyncDirectories { key, directories } => {
-                (key, sync_directories(&directories).await.map(|()| Vec::new()), None)
-            }
-            Operation::Remove { key, path } => (key, remove(&path).await.map(|()| Vec::new()), None),
+            Operation::Sync { key } => (key, self.file(key).sync_all().await, None),
+            Operation::Close { key } => (key, self.close(key).await, None),
+            Operation::SyncDirectory { key, directory } => (key, sync_directory(&directory).await, None),
+            Operation::Remove { key, path } => (key, remove(&path).await, None),
         };
         Done { key, result, buffer }
     }
 
-    async fn open(&self, key: FileKey, path: &Path) -> io::Result<Vec<PathBuf>> {
+    async fn open(&self, key: FileKey, path: &Path) -> io::Result<()> {
+        let directory = parent_of(path);
+        if !self.directories.know(directory) {
+            self.make(directory).await?;
+        }
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        let (file, made) = match options.open(path).await {
-            Ok(file) => (file, Vec::new()),
+        let file = match options.open(path).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = make_directories(path)?; // A few metadata calls, once per attempt and directory.
-                (options.open(path).await?, made)
+                self.make(directory).await?; // It was there and is gone.
+                options.open(path).await?
             }
-            Err(error) => return Err(error),
+            opened => opened?,
         };
         self.files.borrow_mut().insert(key, Rc::new(file));
-        Ok(made)
+        Ok(())
+    }
+
+    /// Makes a directory off this thread, once per attempt or checkpoint: flushing its entry takes as long as a file's.
+    async fn make(&self, directory: &Path) -> io::Result<()> {
+        let (directories, directory) = (Arc::clone(&self.directories), directory.to_path_buf());
+        let made = tokio::task::spawn_blocking(move || directories.make(&directory, sync));
+        made.await.expect("invariant: file operations do not panic")
     }
 
     /// Copies the bytes piece by piece into staging buffers and writes them from there.
@@ -174,14 +185,11 @@ async fn write_plain(
     result
 }
 
-async fn sync_directories(directories: &[PathBuf]) -> io::Result<()> {
-    for directory in directories {
-        let handle = File::open(directory).await?;
-        let synced = handle.sync_all().await;
-        handle.close().await?;
-        synced?;
-    }
-    Ok(())
+async fn sync_directory(directory: &Path) -> io::Result<()> {
+    let handle = File::open(directory).await?;
+    let synced = handle.sync_all().await;
+    handle.close().await?;
+    synced
 }
 
 async fn remove(path: &Path) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! | `jobs.rs` | does each job write what a plain loop over its input says? |
 //! | `demo.rs` | does the demo print what that loop says? |
 //! | `kills.rs` | does it still, when processes and connections die at random moments? |
+//! | `large_state.rs` | does it still, when a checkpoint takes many steps while records flow? |
 //! | `starved.rs` | does it still, with so few segments that credit is always exhausted? |
 //! | `bad_input.rs` | does bad input get a clear error and lose nothing? |
 //! | `outputs.rs` | which output folders are refused, and what is left in them? |
@@ -17,6 +18,7 @@ mod bad_input;
 mod demo;
 mod jobs;
 mod kills;
+mod large_state;
 mod needs_root;
 mod outputs;
 mod readme;

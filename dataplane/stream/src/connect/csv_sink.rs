@@ -92,7 +92,7 @@ where
 
     /// The header line.
     fn header(&self) -> Result<Vec<u8>, TaskError> {
-        let named = |message: String| TaskError::new(Fault::Sink, format!("{}: {message}", self.output));
+        let named = |message: String| TaskError::new(Fault::Setup, format!("{}: {message}", self.output));
         if self.columns.is_empty() || self.columns.len() > COLUMNS_MAX {
             return Err(named(format!("{} columns: there must be 1 to {COLUMNS_MAX}", self.columns.len())));
         }
@@ -208,10 +208,11 @@ impl<In: ?Sized, F> CsvWriter<In, F> {
         match ended {
             Some((_, fields)) => {
                 let message = format!("a row has {fields} fields and the header {} columns", self.columns);
-                TaskError::user(message)
+                TaskError::new(Fault::Setup, format!("output {}: {message}", self.output))
             }
             None => {
-                self.error(format_args!("a row has more than {SINK_ITEM_MAX} bytes, the limit of one item"))
+                let message = format!("a row has more than {SINK_ITEM_MAX} bytes, the limit of one item");
+                TaskError::new(Fault::TooLarge, format!("output {}: {message}", self.output))
             }
         }
     }

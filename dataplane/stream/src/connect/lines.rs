@@ -6,7 +6,7 @@
 //! `rebalance`.
 
 use std::fs::{self, File, Metadata};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -150,7 +150,7 @@ impl Source for LineFile {
                 "blocks of {} bytes: a block may have {BLOCK_BYTES_MIN} to {BLOCK_BYTES_MAX}",
                 self.block_bytes
             );
-            return Err(TaskError::new(Fault::Source, message));
+            return Err(TaskError::new(Fault::Setup, message));
         }
         let pacer = self.rate.map(|rate| Pacer::new(rate, 1)).transpose()?;
         if context.runtime.subtask != 0 {
@@ -169,7 +169,11 @@ impl LineFile {
         let mut found = None;
         for bytes in context.positions {
             let (position, _) = from_snapshot::<Option<Position>>(bytes).map_err(|error| {
-                TaskError::new(Fault::State, format!("a position of a file of lines cannot be read: {error}"))
+                let message = format!(
+                    "the checkpoint's position is not one of a file of lines ({error}); give the source another uid to \
+                     start without it"
+                );
+                TaskError::new(Fault::Setup, message)
             })?;
             found = found.or(position);
         }
@@ -181,7 +185,7 @@ impl LineFile {
                     "checkpoint {checkpoint} has no position for {}: it would be read from its start again",
                     self.path.display()
                 );
-                Err(TaskError::new(Fault::State, message))
+                Err(TaskError::new(Fault::Setup, message))
             }
         }
     }
@@ -191,17 +195,26 @@ impl LineFile {
             .map_or(usize::MAX, |rate| (rate / BLOCKS_PER_SECOND_MIN).clamp(1, u64::from(u32::MAX)) as usize)
     }
 
+    /// The file itself is at fault, and stays so.
     #[cold]
     fn error(&self, what: impl std::fmt::Display) -> TaskError {
-        TaskError::new(Fault::Source, format!("{}: {what}", self.path.display()))
+        TaskError::new(Fault::Input, format!("{}: {what}", self.path.display()))
+    }
+
+    /// The operating system says no; whether for good, `cause` says.
+    #[cold]
+    pub(crate) fn io_error(&self, cause: &io::Error, what: impl std::fmt::Display) -> TaskError {
+        let fault = if is_lasting(cause) { Fault::Input } else { Fault::Source };
+        TaskError::new(fault, format!("{}: {what}: {cause}", self.path.display()))
     }
 
     #[cold]
     fn block_error(&self, error: BlockError) -> TaskError {
         match error {
-            BlockError::Read { cause, offset } => self.error(format_args!(
-                "it cannot be read on at byte {offset} (of the uncompressed file): {cause}"
-            )),
+            BlockError::Read { cause, offset } => self.io_error(
+                &cause,
+                format_args!("it cannot be read on at byte {offset} (of the uncompressed file)"),
+            ),
             BlockError::LineTooLong { line, size, whole } => TaskError::data(format!(
                 "{}, line {line}: it has {}{size} bytes with its line break, the limit is {} bytes",
                 self.path.display(),
@@ -291,15 +304,37 @@ impl BlockingReader for FileBlocks {
     }
 }
 
+/// Whether trying again is no use: what else there is (too many open files, a disk or a server that does not answer)
+/// passes. The last two are what a decompressor says of a damaged file.
+fn is_lasting(cause: &io::Error) -> bool {
+    use io::ErrorKind::{
+        InvalidData, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, UnexpectedEof,
+    };
+    matches!(
+        cause.kind(),
+        NotFound
+            | PermissionDenied
+            | IsADirectory
+            | NotADirectory
+            | InvalidData
+            | InvalidInput
+            | UnexpectedEof
+    )
+}
+
 /// Opens the file, reads its header and goes to `start`.
 fn open(file: &LineFile, start: Position) -> Result<Open, TaskError> {
-    let handle =
-        File::open(&file.path).map_err(|cause| file.error(format_args!("it cannot be opened: {cause}")))?;
-    let meta =
-        handle.metadata().map_err(|cause| file.error(format_args!("it cannot be looked at: {cause}")))?;
-    if !meta.is_file() {
-        return Err(file.error("it is not a file; give the path of a .csv, .txt or .gz file"));
-    }
+    let look = |meta: io::Result<Metadata>| {
+        let meta = meta.map_err(|cause| file.io_error(&cause, "it cannot be opened"))?;
+        if meta.is_file() {
+            return Ok(meta);
+        }
+        Err(file.error("it is not a file; give the path of a .csv, .txt or .gz file"))
+    };
+    // Before it is opened: opening a pipe waits for somebody who writes, and a thread of the pool with it.
+    look(fs::metadata(&file.path))?;
+    let handle = File::open(&file.path).map_err(|cause| file.io_error(&cause, "it cannot be opened"))?;
+    let meta = look(handle.metadata())?;
     let identity = Identity::of(&meta);
     if let Some(known) = start.identity.filter(|known| *known != identity) {
         let message = format_args!(
@@ -317,7 +352,7 @@ fn open(file: &LineFile, start: Position) -> Result<Open, TaskError> {
         } else {
             let mut handle = &handle;
             handle.seek(SeekFrom::Start(start.offset)).map_err(|cause| {
-                file.error(format_args!("byte {} cannot be gone to: {cause}", start.offset))
+                file.io_error(&cause, format_args!("byte {} cannot be gone to", start.offset))
             })?;
             blocks = Blocks::at(input(handle, false, file)?, start.offset, start.line, file.block_bytes, 1);
         }
@@ -327,9 +362,8 @@ fn open(file: &LineFile, start: Position) -> Result<Open, TaskError> {
 }
 
 fn input(handle: &File, zipped: bool, file: &LineFile) -> Result<Box<dyn Read + Send>, TaskError> {
-    let handle =
-        handle.try_clone().map_err(|cause| file.error(format_args!("it cannot be opened twice: {cause}")))?;
-    Ok(if zipped { Box::new(MultiGzDecoder::new(std::io::BufReader::new(handle))) } else { Box::new(handle) })
+    let handle = handle.try_clone().map_err(|cause| file.io_error(&cause, "it cannot be opened twice"))?;
+    Ok(if zipped { Box::new(MultiGzDecoder::new(io::BufReader::new(handle))) } else { Box::new(handle) })
 }
 
 /// The first line without its line break and without a byte order mark.
@@ -343,14 +377,13 @@ fn header(blocks: &mut Blocks<Box<dyn Read + Send>>, file: &LineFile) -> Result<
 
 /// At its end, the file must be what it was when it was opened, or lines may be torn or missing.
 fn check_unchanged(file: &LineFile, identity: &Identity) -> Result<(), TaskError> {
-    let now = look_at(&file.path)
-        .map_err(|cause| file.error(format_args!("it vanished while it was read: {cause}")))?;
+    let now = look_at(&file.path).map_err(|cause| file.io_error(&cause, "it vanished while it was read"))?;
     if now != *identity {
         return Err(file.error(format_args!("it changed while it was read: {}", identity.difference(&now))));
     }
     Ok(())
 }
 
-fn look_at(path: &Path) -> std::io::Result<Identity> {
+fn look_at(path: &Path) -> io::Result<Identity> {
     Ok(Identity::of(&fs::metadata(path)?))
 }

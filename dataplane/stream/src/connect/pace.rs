@@ -32,12 +32,12 @@ impl Pacer {
     /// One of `instances` pacers that together let `rate` items pass per second.
     ///
     /// # Errors
-    /// `Fault::Source` for a rate of zero: nothing would ever come.
+    /// `Fault::Setup` for a rate of zero: nothing would ever come.
     pub fn new(rate: u64, instances: u32) -> Result<Self, TaskError> {
         if rate == 0 {
             let message =
                 "a rate of 0 per second lets nothing pass: give at least 1, or no rate for no limit";
-            return Err(TaskError::new(Fault::Source, message));
+            return Err(TaskError::new(Fault::Setup, message));
         }
         Ok(Pacer { rate, instances: instances.max(1), start_ns: None, spent: 0 })
     }

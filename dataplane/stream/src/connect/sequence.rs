@@ -108,12 +108,17 @@ where
     }
 }
 
+/// What to do about the position of another source.
+const OTHER_UID: &str = "give the source another uid to start without it";
+
 /// This subtask's share of what is left: all of its own position, or with another parallelism its part of all positions.
 fn restored(positions: &[Vec<u8>], subtask: u32, parallelism: u32) -> Result<Vec<Progression>, TaskError> {
     let read = |bytes: &Vec<u8>| match from_snapshot::<Position>(bytes) {
         Ok((position, _)) => Ok(position),
         Err(error) => {
-            Err(TaskError::new(Fault::State, format!("a position of a sequence cannot be read: {error}")))
+            let message =
+                format!("the checkpoint's position is not one of a sequence ({error}); {OTHER_UID}");
+            Err(TaskError::new(Fault::Setup, message))
         }
     };
     let old = positions.iter().map(read).collect::<Result<Vec<_>, _>>()?;
@@ -128,7 +133,7 @@ fn restored(positions: &[Vec<u8>], subtask: u32, parallelism: u32) -> Result<Vec
                 "{} positions of a sequence that had {before} subtasks: with another parallelism, each needs all",
                 some.len()
             );
-            Err(TaskError::new(Fault::State, message))
+            Err(TaskError::new(Fault::Setup, message))
         }
     }
 }

@@ -10,11 +10,12 @@ use tidegate_ring::Ring;
 
 use crate::body::{OutputSite, Site};
 use crate::context::{Metrics, OpenCx, RuntimeContext, Waker};
+use crate::error::{Fault, TaskError};
 use crate::files::Files;
 use crate::job::BuiltJob;
 use crate::jobs::Jobs;
 use crate::pool::ReaderPool;
-use crate::slot::message::{Deployment, SlotEvent, TaskDeployment, TaskState};
+use crate::slot::message::{Deployment, Failure, SlotEvent, TaskDeployment, TaskState};
 use crate::task::{Task, TaskSeed};
 
 /// What a deployment may use of the slot.
@@ -35,44 +36,54 @@ pub(crate) fn deploy<R: Ring>(
     deployment: Deployment,
     slot: &mut Deployer<'_, R>,
     tasks: &mut Vec<Task>,
-) -> Result<u32, String>
+) -> Result<u32, Failure>
 where
     R::Socket: Greet,
 {
     let built = slot.jobs.build(&deployment.job_name, &deployment.args, deployment.parallelism);
-    let built = built.map_err(|error| format!("job {:?} cannot be built: {error}", deployment.job_name))?;
+    let built = built
+        .map_err(|error| Failure::setup(format!("job {:?} cannot be built: {error}", deployment.job_name)))?;
     check(&built.graph, &deployment)?;
     check_buffers(&built.graph, &deployment, slot)?;
-    let ids = slot.exchange.prepare(&deployment.ports).map_err(|error| error.to_string())?;
+    let ids =
+        slot.exchange.prepare(&deployment.ports).map_err(|error| Failure::resources(error.to_string()))?;
     if ids.len() != deployment.tasks.len() {
-        return Err(format!("the plan has ports for {} of {} tasks", ids.len(), deployment.tasks.len()));
+        let found = ids.len();
+        return Err(mismatch(format!("ports for {found} of {} tasks", deployment.tasks.len())));
     }
     for ids in ids {
         let place = ids.task as usize;
         let task = deployment.tasks.get(place).cloned();
-        let task =
-            task.ok_or_else(|| format!("the plan has ports for task {place}, which is not deployed"))?;
+        let task = task.ok_or_else(|| mismatch(format!("ports for task {place}, which is not deployed")))?;
         tasks.push(open(&built, &deployment, task, ids, slot)?);
+        // Opening is user code and may take long, and peers wait for their handshakes to be answered.
+        slot.exchange.turn();
     }
     Ok(buffers(&built.graph, &deployment))
 }
 
-fn check(graph: &JobGraph, deployment: &Deployment) -> Result<(), String> {
+/// The JobManager's plan contradicts itself.
+#[cold]
+fn mismatch(what: String) -> Failure {
+    TaskError::new(Fault::Runtime, format!("the plan has {what}")).into()
+}
+
+fn check(graph: &JobGraph, deployment: &Deployment) -> Result<(), Failure> {
     let (here, there) = (graph.fingerprint(), deployment.graph_fingerprint);
     if here != there {
-        return Err(format!(
+        return Err(Failure::setup(format!(
             "job {:?} is another graph here ({here:#018x}) than at the JobManager ({there:#018x}): run the same binary \
              everywhere, and let a job depend on its arguments only",
             deployment.job_name
-        ));
+        )));
     }
     for TaskDeployment { id, .. } in &deployment.tasks {
         let vertex = graph.vertices.get(id.vertex as usize);
         if vertex.is_none_or(|vertex| id.subtask >= vertex.parallelism) {
-            return Err(format!(
-                "job {:?} has no subtask {} of vertex {}",
-                deployment.job_name, id.subtask, id.vertex
-            ));
+            return Err(mismatch(format!(
+                "subtask {} of vertex {}, the job has none",
+                id.subtask, id.vertex
+            )));
         }
     }
     Ok(())
@@ -83,16 +94,21 @@ fn check_buffers<R: Ring>(
     graph: &JobGraph,
     deployment: &Deployment,
     slot: &Deployer<'_, R>,
-) -> Result<(), String> {
-    let needed = buffers(graph, deployment) + slot.buffers_held;
-    let there = slot.files.buffers();
-    if needed <= there {
-        return Ok(());
+) -> Result<(), Failure> {
+    let (needed, held, there) = (buffers(graph, deployment), slot.buffers_held, slot.files.buffers());
+    if needed > there {
+        return Err(Failure::setup(format!(
+            "the job has {needed} keyed operators and sinks in one slot, and a slot has a file buffer for {there}: a slot \
+             runs one subtask of each, so make them fewer, or split the job into several"
+        )));
     }
-    Err(format!(
-        "the slot's keyed operators and sinks need {needed} file buffers, one each, but there are {there}: give the \
-         TaskManager more, or lower the parallelism"
-    ))
+    if needed + held > there {
+        return Err(Failure::resources(format!(
+            "the slot's keyed operators and sinks need {needed} file buffers, one each, and tasks that are ending hold \
+             {held} of {there}"
+        )));
+    }
+    Ok(())
 }
 
 /// File buffers that the tasks of `deployment` may hold at once: one per keyed operator and one per sink.
@@ -110,7 +126,7 @@ fn open<R: Ring>(
     task: TaskDeployment,
     ids: TaskIds,
     slot: &mut Deployer<'_, R>,
-) -> Result<Task, String> {
+) -> Result<Task, Failure> {
     let graph = &built.graph;
     let vertex = &graph.vertices[task.id.vertex as usize];
     let site = site(graph, vertex, task.id.subtask, &ids)?;
@@ -142,23 +158,23 @@ fn open<R: Ring>(
         Ok(()) => Ok(opened),
         Err(error) => {
             opened.fail(slot.files, slot.events);
-            Err(error.to_string())
+            Err(error.into())
         }
     }
 }
 
-fn site(graph: &JobGraph, vertex: &Vertex, subtask: u32, ids: &TaskIds) -> Result<Site, String> {
+fn site(graph: &JobGraph, vertex: &Vertex, subtask: u32, ids: &TaskIds) -> Result<Site, Failure> {
     let partitions = graph.partitions(Subtask { vertex: vertex.id, subtask });
     let has_gate = graph.edges.iter().any(|edge| edge.to == vertex.id);
     if partitions.len() != ids.partitions.len() || has_gate != ids.gate.is_some() {
-        return Err(format!(
-            "the plan gives `{}` {} partitions and {} gate, the graph {} and {}",
-            vertex.name,
+        return Err(mismatch(format!(
+            "{} partitions and {} gate for `{}`, the graph {} and {}",
             ids.partitions.len(),
             usize::from(ids.gate.is_some()),
+            vertex.name,
             partitions.len(),
             usize::from(has_gate),
-        ));
+        )));
     }
     let outputs = partitions.iter().zip(&ids.partitions).map(|(partition, &id)| OutputSite {
         edge: partition.edge,

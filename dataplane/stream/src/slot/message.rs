@@ -3,9 +3,9 @@
 //! Plain data without a ring in sight. Always: everything names its job and attempt; a slot answers each `Prepare` with one
 //! `Prepared`, and each attempt it was told of with one `Closed` in the end.
 
-use tidegate_exchange::{AttemptPlan, Counters, PortUsage};
+use tidegate_exchange::{AttemptPlan, Counters, LinkFault, PortUsage};
 
-use crate::error::Fault;
+use crate::error::{Fault, TaskError};
 use crate::files::FileEvent;
 use crate::head::Counts;
 use crate::slot::snapshot::{TaskRestore, TaskSnapshot};
@@ -152,6 +152,41 @@ pub enum FailureKind {
     Task(Fault),
     /// A link to another slot broke; the cause is probably elsewhere.
     Link,
+    /// The slot lacks what the attempt needs, for now.
+    Resources,
+}
+
+/// Why an attempt cannot be prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure it was.
+    pub kind: FailureKind,
+    /// Who is at fault and why, for people.
+    pub cause: String,
+}
+
+impl Failure {
+    /// The job as it is described cannot run; trying again is no use.
+    pub(crate) fn setup(cause: impl Into<String>) -> Self {
+        TaskError::new(Fault::Setup, cause).into()
+    }
+
+    /// The slot lacks something, for now.
+    pub(crate) fn resources(cause: impl Into<String>) -> Self {
+        Failure { kind: FailureKind::Resources, cause: cause.into() }
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        Failure { kind: FailureKind::Task(error.fault()), cause: error.to_string() }
+    }
+}
+
+impl From<&LinkFault> for Failure {
+    fn from(fault: &LinkFault) -> Self {
+        Failure { kind: FailureKind::Link, cause: fault.to_string() }
+    }
 }
 
 /// What a slot tells.
@@ -162,7 +197,7 @@ pub enum SlotEvent {
         /// Which attempt.
         attempt: AttemptId,
         /// Why not, by name.
-        result: Result<(), String>,
+        result: Result<(), Failure>,
     },
     /// A task changed its state.
     TaskState {

@@ -15,7 +15,7 @@ pub use board::Board;
 pub use config::{Events, SlotConfig};
 pub use mailbox::{MailboxError, SlotMailbox};
 pub use message::{
-    AttemptId, Deployment, FailureKind, SlotCommand, SlotEvent, SlotMetrics, TaskDeployment, TaskId,
+    AttemptId, Deployment, Failure, FailureKind, SlotCommand, SlotEvent, SlotMetrics, TaskDeployment, TaskId,
     TaskMetrics, TaskState,
 };
 pub use runner::SlotRunner;

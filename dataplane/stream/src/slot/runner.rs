@@ -25,7 +25,9 @@ use crate::slot::board::{Board, write_tasks};
 use crate::slot::config::{Events, SlotConfig};
 use crate::slot::deploy::{Deployer, deploy};
 use crate::slot::mailbox::{SlotMailbox, mailbox};
-use crate::slot::message::{AttemptId, Deployment, FailureKind, SlotCommand, SlotEvent, SlotMetrics, TaskId};
+use crate::slot::message::{
+    AttemptId, Deployment, Failure, FailureKind, SlotCommand, SlotEvent, SlotMetrics, TaskId,
+};
 use crate::task::{Task, TaskCx};
 
 /// How far an attempt is in this slot.
@@ -282,7 +284,7 @@ where
     fn prepare(&mut self, deployment: Deployment) {
         let id = deployment.id();
         if self.attempts.iter().any(|attempt| attempt.id == id) {
-            let result = Err(format!("attempt {} is in this slot already", id.attempt));
+            let result = Err(Failure::resources(format!("attempt {} is in this slot already", id.attempt)));
             self.outbox.push(SlotEvent::Prepared { attempt: id, result });
             return;
         }
@@ -299,9 +301,10 @@ where
         // A job function is user code: it may panic, and the slot must not.
         let mut tasks = Vec::with_capacity(deployment.tasks.len());
         let deployed = catch_unwind(AssertUnwindSafe(|| deploy(deployment, &mut deployer, &mut tasks)));
-        match deployed
-            .unwrap_or_else(|panic| Err(format!("the job function panicked: {}", panic_message(&*panic))))
-        {
+        match deployed.unwrap_or_else(|panic| {
+            let message = panic_message(&*panic);
+            Err(Failure::setup(format!("the job function panicked: {message}")))
+        }) {
             Ok(buffers) => self.attempts.push(Attempt { id, life: Life::Preparing, tasks, buffers }),
             Err(cause) => {
                 for mut task in tasks {
@@ -324,7 +327,7 @@ where
             for task in attempt.tasks.iter_mut().filter(|task| task.restoring()) {
                 restoring = true;
                 if let Err(error) = task.restore() {
-                    refusal = Some(error.to_string());
+                    refusal = Some(error.into());
                     break;
                 }
             }
@@ -363,7 +366,7 @@ where
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == id) else { return };
         match attempt.life {
             Life::Preparing => {
-                self.outbox.push(SlotEvent::Prepared { attempt: id, result: Err(fault.to_string()) });
+                self.outbox.push(SlotEvent::Prepared { attempt: id, result: Err(fault.into()) });
                 self.cancel(id);
             }
             Life::Prepared | Life::Running => {
@@ -380,7 +383,7 @@ where
         if attempt.life == Life::Preparing
             && let Some((_, error)) = failed.first()
         {
-            self.outbox.push(SlotEvent::Prepared { attempt: id, result: Err(error.to_string()) });
+            self.outbox.push(SlotEvent::Prepared { attempt: id, result: Err(error.clone().into()) });
             return self.cancel(id);
         }
         for (task_id, error) in failed {

@@ -1,7 +1,7 @@
 //! What tasks hand in for a checkpoint, and what they are restored from.
 //!
-//! Plain data, made by tasks, carried by the control plane. Always: the group slices of one operator do not overlap, and
-//! a file is named only after its receipt came.
+//! Plain data, made by tasks, carried by the control plane. Always: the group slices of one operator ascend by group,
+//! do not overlap and lie anywhere in the file; a file is named only after its receipt came.
 
 use bytes::Bytes;
 
@@ -31,7 +31,7 @@ pub struct OperatorSnapshot {
     pub inline: Vec<u8>,
     /// The keyed state's file; none if there is no state.
     pub file: Option<FileReceipt>,
-    /// Where each non-empty key group lies in the file.
+    /// Where each non-empty key group lies in the file; sorted by group, not by place.
     pub groups: Vec<GroupSlice>,
     /// Files that become visible with the checkpoint.
     pub committables: Vec<Committable>,
@@ -86,7 +86,7 @@ pub struct OperatorRestore {
 pub struct StatePayload {
     /// `OperatorSnapshot::inline`.
     pub meta: Vec<u8>,
-    /// Group slices one behind the other: a whole state file, or a range of it that starts and ends with a slice.
+    /// Group slices one behind the other, in any order: a whole state file or some slices of it.
     pub bytes: Bytes,
     /// Take only these groups (first, last) of `bytes`; none: all that the instance owns.
     pub groups: Option<(u32, u32)>,

@@ -14,8 +14,8 @@ use tidegate_record::{Field, from_snapshot};
 
 use crate::jobs::Jobs;
 use crate::slot::{
-    AttemptId, Deployment, OperatorRestore, OperatorSnapshot, SlotCommand, SlotEvent, StatePayload,
-    TaskDeployment, TaskId, TaskRestore, TaskSnapshot, TaskState,
+    AttemptId, Deployment, Failure, FailureKind, OperatorRestore, OperatorSnapshot, SlotCommand, SlotEvent,
+    StatePayload, TaskDeployment, TaskId, TaskRestore, TaskSnapshot, TaskState,
 };
 use crate::testing::files::Store;
 
@@ -59,6 +59,7 @@ struct Progress {
     ended: BTreeSet<TaskId>,
     finished: BTreeSet<TaskId>,
     failure: Option<String>,
+    refused: Option<FailureKind>,
     declined: BTreeMap<u64, String>,
 }
 
@@ -194,6 +195,11 @@ impl Manager {
         self.progress.failure.as_deref()
     }
 
+    /// What kind of failure kept this attempt from being prepared.
+    pub fn refused(&self) -> Option<FailureKind> {
+        self.progress.refused
+    }
+
     /// The last complete checkpoint.
     pub fn completed(&self) -> Option<u64> {
         self.complete.as_ref().map(|complete| complete.checkpoint)
@@ -242,7 +248,10 @@ impl Manager {
         match event {
             SlotEvent::Prepared { attempt, result } if attempt == id => match result {
                 Ok(()) => self.progress.prepared += 1,
-                Err(cause) => self.fail(cause),
+                Err(Failure { kind, cause }) => {
+                    self.progress.refused.get_or_insert(kind);
+                    self.fail(cause);
+                }
             },
             SlotEvent::TaskState { attempt, task, state: TaskState::Finished } if attempt == id => {
                 self.progress.finished.insert(task);
@@ -273,6 +282,11 @@ impl Manager {
         let Some(pending) = self.pending.as_mut().filter(|pending| pending.checkpoint == checkpoint) else {
             return;
         };
+        if let Some(part) = snapshot.operators.iter().find(|part| !in_order(part)) {
+            let what =
+                format!("the groups of operator {:016x} are out of order or outside its file", part.operator);
+            return self.fail(what);
+        }
         pending.parts.insert(task, snapshot);
         if pending.parts.len() < self.graph.subtasks().count() {
             return;
@@ -378,6 +392,13 @@ impl Manager {
         let groups = Some((*range.start(), *range.end()));
         StatePayload { meta, bytes: pieces.copied().collect::<Vec<u8>>().into(), groups }
     }
+}
+
+/// What the real JobManager demands of an acknowledgement's slices.
+fn in_order(part: &OperatorSnapshot) -> bool {
+    let len = part.file.as_ref().map_or(0, |file| file.len);
+    part.groups.is_sorted_by(|one, next| one.group < next.group)
+        && part.groups.iter().all(|slice| slice.offset + slice.len <= len)
 }
 
 fn graph(job: &ManagedJob) -> Result<JobGraph, String> {

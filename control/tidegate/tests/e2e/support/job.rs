@@ -105,6 +105,11 @@ impl Checkpoints {
         self.0["latest"]["completed"]["id"].as_u64().unwrap_or(0)
     }
 
+    /// Bytes of state in that checkpoint.
+    pub fn state_size(&self) -> u64 {
+        self.0["latest"]["completed"]["state_size"].as_u64().unwrap_or(0)
+    }
+
     /// The checkpoint from which the job must go on at least, 0 for none.
     pub fn newest(&self) -> u64 {
         self.completed().max(self.restored())

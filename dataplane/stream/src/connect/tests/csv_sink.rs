@@ -208,7 +208,8 @@ fn rows_that_are_wrong_fail_by_name() {
     });
     assert!(short.writer.ready(&mut short.files));
     let error = short.writer.write(&1, &mut short.files).unwrap_err();
-    assert_eq!(error.message(), "a row has 1 fields and the header 2 columns");
+    assert_eq!(error.message(), "output out: a row has 1 fields and the header 2 columns");
+    assert_eq!(error.fault(), Fault::Setup);
 
     let mut long = open(|n, row| {
         row.value(n).text(&"y".repeat(SINK_ITEM_MAX));
@@ -216,6 +217,7 @@ fn rows_that_are_wrong_fail_by_name() {
     assert!(long.writer.ready(&mut long.files));
     let error = long.writer.write(&1, &mut long.files).unwrap_err();
     assert!(error.message().contains("a row has more than 65536 bytes"), "{error}");
+    assert_eq!(error.fault(), Fault::TooLarge);
 }
 
 #[test]

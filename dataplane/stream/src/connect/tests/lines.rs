@@ -1,7 +1,7 @@
 //! The source of lines: plain or zipped, from any position, never in another file, and never faster than its rate.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -114,7 +114,7 @@ fn one_subtask_reads_whatever_the_parallelism() {
     assert_eq!(open(&file, &runtime(0, 3, Some(1)), &positions).unwrap().all().unwrap(), &whole[1..]);
     assert_eq!(open(&file, &runtime(1, 3, Some(1)), &positions).unwrap().all().unwrap(), []);
     let lost = open(&file, &runtime(0, 3, Some(7)), &positions[..1]).err().unwrap();
-    assert_eq!(lost.fault(), Fault::State);
+    assert_eq!(lost.fault(), Fault::Setup);
     assert!(lost.message().contains("checkpoint 7 has no position"), "{lost}");
 }
 
@@ -124,7 +124,7 @@ fn faults_have_names() {
     let error = |file: &LineFile| read(file, None, &[]).unwrap_err();
 
     let missing = error(&LineFile::new(folder.path().join("nowhere.csv")));
-    assert_eq!(missing.fault(), Fault::Source);
+    assert_eq!(missing.fault(), Fault::Input);
     assert!(missing.message().contains("nowhere.csv: it cannot be opened: No such file"), "{missing}");
 
     let directory = error(&LineFile::new(folder.path()));
@@ -143,6 +143,7 @@ fn faults_have_names() {
     let bytes = fs::read(&cut).unwrap();
     fs::write(&cut, &bytes[..bytes.len() - 9]).unwrap();
     let torn = error(&LineFile::new(&cut));
+    assert_eq!(torn.fault(), Fault::Input);
     assert!(torn.message().contains("it cannot be read on at byte"), "{torn}");
 
     for file in [LineFile::new("x").block_bytes(63), LineFile::new("x").block_bytes(8193)] {
@@ -150,7 +151,43 @@ fn faults_have_names() {
     }
     assert!(error(&LineFile::new("x").rate(0)).message().contains("a rate of 0"));
     let garbage = read(&LineFile::new("x"), Some(1), &[vec![1, 2, 3]]).unwrap_err();
-    assert_eq!(garbage.fault(), Fault::State);
+    assert_eq!(garbage.fault(), Fault::Setup);
+}
+
+/// Opening a pipe nobody writes to would keep a thread of the pool for ever.
+#[test]
+fn a_pipe_is_refused_without_being_opened() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("pipe.csv");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let (answer, answered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || answer.send(read(&LineFile::new(pipe), None, &[]).unwrap_err()));
+    let error =
+        answered.recv_timeout(std::time::Duration::from_secs(30)).expect("it does not wait for a writer");
+    assert_eq!(error.fault(), Fault::Input);
+    assert!(error.message().contains("it is not a file"), "{error}");
+}
+
+#[test]
+fn only_what_lasts_is_the_inputs_fault() {
+    let file = LineFile::new("flights.csv");
+    for (errno, fault) in [
+        (2, Fault::Input),    // ENOENT
+        (13, Fault::Input),   // EACCES
+        (20, Fault::Input),   // ENOTDIR
+        (21, Fault::Input),   // EISDIR
+        (4, Fault::Source),   // EINTR
+        (5, Fault::Source),   // EIO
+        (23, Fault::Source),  // ENFILE
+        (24, Fault::Source),  // EMFILE
+        (110, Fault::Source), // ETIMEDOUT
+        (116, Fault::Source), // ESTALE
+    ] {
+        let error = file.io_error(&io::Error::from_raw_os_error(errno), "it cannot be opened");
+        assert_eq!(error.fault(), fault, "{error}");
+        assert!(error.message().starts_with("flights.csv: it cannot be opened: "), "{error}");
+    }
 }
 
 #[test]
@@ -164,7 +201,7 @@ fn another_file_under_the_name_is_refused_on_restore() {
 
     fs::write(&path, b"some line of text\n".repeat(21)).unwrap();
     let changed = read(&file, Some(1), std::slice::from_ref(&position)).unwrap_err();
-    assert_eq!(changed.fault(), Fault::Source);
+    assert_eq!(changed.fault(), Fault::Input);
     assert!(changed.message().contains("its length was 360 bytes and is 378"), "{changed}");
 
     // The same bytes in another file are another file too: nobody looked at them all.
