@@ -28,5 +28,7 @@ pub use account::{
     Accounted, ByLabel, Counters, Label, RegisterError, Scope, ThreadCounters, ThreadHandle, measure,
     register_thread, this_thread, thread_counters,
 };
-pub use limits_probe::{CgroupMemory, CgroupVersion, HostLimits, Limit, cgroup_memory, memlock, nofile};
+pub use limits_probe::{
+    CgroupMemory, CgroupVersion, HostLimits, Limit, cgroup_memory, host_memory, memlock, nofile,
+};
 pub use size::{MemorySize, SizeError};

@@ -111,6 +111,18 @@ pub fn cgroup_memory(root: &Path) -> Option<CgroupMemory> {
     lowest(&root.join("sys/fs/cgroup"), group, "memory.max", CgroupVersion::V2)
 }
 
+/// The memory that this process can have: its control group's limit, or what the machine has where that is less. `None`
+/// where neither can be read. `root` as for [`cgroup_memory`].
+pub fn host_memory(root: &Path) -> Option<u64> {
+    let limit = cgroup_memory(root).and_then(|found| found.limit_bytes);
+    let table = fs::read_to_string(root.join("proc/meminfo")).ok();
+    let total =
+        table.as_deref().and_then(|table| table.lines().find_map(|line| line.strip_prefix("MemTotal:")));
+    let kibibytes = total.and_then(|total| total.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let machine = kibibytes.and_then(|kibibytes| kibibytes.checked_mul(1 << 10));
+    limit.into_iter().chain(machine).min()
+}
+
 /// The lowest limit from `group` up to `mount`. In a container without a namespace for control groups, the path is the
 /// host's and does not exist below our mount; then the mount itself is our group.
 fn lowest(mount: &Path, group: &str, name: &str, version: CgroupVersion) -> Option<CgroupMemory> {
@@ -188,6 +200,17 @@ mod tests {
             Some((CgroupVersion::V1, None)),
             "64 KiB pages"
         );
+    }
+
+    #[test]
+    fn a_host_is_its_control_group_or_the_machine() {
+        let memory = |files: &[(&str, &str)]| host_memory(host(files).path());
+        let machine = ("proc/meminfo", "MemTotal:        2097152 kB\nMemFree: 1 kB\n");
+        let group = ("proc/self/cgroup", "0::/\n");
+        assert_eq!(memory(&[machine]), Some(2 << 30));
+        assert_eq!(memory(&[machine, group, ("sys/fs/cgroup/memory.max", "1048576\n")]), Some(1 << 20));
+        assert_eq!(memory(&[machine, group, ("sys/fs/cgroup/memory.max", "4294967296\n")]), Some(2 << 30));
+        assert_eq!(memory(&[("proc/meminfo", "MemTotal: much\n")]), None);
     }
 
     #[test]

@@ -112,6 +112,10 @@ fn bounds_of_the_runtime() {
     assert_eq!(refused(Process::TaskManager, &[size, "taskmanager.numberOfTaskSlots=65"]), "E11");
     assert_eq!(refused(Process::TaskManager, &[size, "taskmanager.memory.segment-size=2m"]), "E13");
     assert_eq!(refused(Process::TaskManager, &[size, "taskmanager.network.links-per-slot=0"]), "E11");
+    let too_many = defines(&["taskmanager.numberOfTaskSlots=65", "taskmanager.memory.process.size=16g"]);
+    let refusal =
+        resolve(&Request::new(Process::TaskManager, Profile::Native, &too_many)).expect_err("refused");
+    assert_eq!(refusal.changes[0].to.as_deref(), Some("64"), "the nearest, not the least");
     let capped = tm(&["taskmanager.memory.process.size=4g", "taskmanager.memory.jvm-overhead.max=128m"]);
     assert_eq!(capped.overhead.bytes, 128 * M);
     assert!(matches!(capped.warnings.as_slice(), [Warning::BelowStated { .. }]));

@@ -42,8 +42,19 @@ fn help_teaches() {
     {
         assert!(help.contains(word), "{word}: {help}");
     }
-    for command in ["jobmanager", "taskmanager", "submit", "run", "list", "status", "cancel", "demo", "jobs"]
-    {
+    for command in [
+        "jobmanager",
+        "taskmanager",
+        "submit",
+        "run",
+        "list",
+        "status",
+        "cancel",
+        "demo",
+        "jobs",
+        "plan",
+        "config",
+    ] {
         assert_eq!(code(&tidegate(&[command, "--help"])), 0, "{command}");
     }
 }

@@ -209,7 +209,14 @@ fn candidates(request: &Request<'_>, refusal: &PlanError) -> Vec<Candidate> {
                 }
                 list
             }
-            Unreadable::Count { .. } => vec![Text(key, "1".to_owned())],
+            Unreadable::Count { max } => {
+                let text = request.settings.get(key).map_or("", |setting| setting.value.as_str());
+                // A whole number that is refused is none, or too many.
+                let too_many =
+                    text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0');
+                let near = if too_many { *max } else { 1 };
+                vec![Text(key, near.to_string()), Text(key, "1".to_owned())]
+            }
             Unreadable::Fraction | Unreadable::Weights(_) => vec![Remove(key)],
         },
         Reason::SegmentSize { found, buffers: None } => vec![Size(keys::TM_SEGMENT, nearest_segment(*found))],
@@ -305,12 +312,49 @@ fn holds(request: &Request<'_>, key: &'static str, value: &str) -> bool {
     derive(&changed).is_ok()
 }
 
-/// `16 kib`, `1,5g` and the like are no sizes; a whole number with the first letter of its unit is what was probably meant.
+/// `16 kib`, `1.5g` and the like are no sizes; what was probably meant is the number with the first letter of its unit, or a
+/// whole number of the next smaller unit.
 fn meant(text: &str) -> Option<String> {
+    const UNITS: &str = "bkmgt";
     let text = text.trim();
-    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-    let unit = text.chars().find(char::is_ascii_alphabetic)?.to_ascii_lowercase();
-    let between = text.get(digits.len()..)?.trim_start();
-    let whole = !digits.is_empty() && between.starts_with(|c: char| c.is_ascii_alphabetic());
-    (whole && "bkmgt".contains(unit)).then(|| format!("{digits}{unit}"))
+    let letters = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = (text.get(..letters)?.trim_end(), text.get(letters..)?.chars().next()?);
+    let place = UNITS.find(unit.to_ascii_lowercase())?;
+    let is_whole = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_whole(number) {
+        return Some(format!("{number}{}", UNITS.get(place..=place)?));
+    }
+    let (whole, part) = number.split_once(['.', ','])?;
+    let smaller = place.checked_sub(1)?;
+    let scale = 10u128.checked_pow(u32::try_from(part.len()).ok()?)?;
+    let digits: u128 = format!("{whole}{part}").parse().ok().filter(|_| is_whole(whole) && is_whole(part))?;
+    Some(format!("{}{}", digits.checked_mul(1024)? / scale, UNITS.get(smaller..=smaller)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::meant;
+
+    #[test]
+    fn what_is_nearly_a_size() {
+        for (text, size) in
+            [("16 kib", "16k"), ("4GiB", "4g"), ("1.5g", "1536m"), (" 0,25 GB", "256m"), ("1.0001t", "1024g")]
+        {
+            assert_eq!(meant(text).as_deref(), Some(size), "{text}");
+        }
+        for text in [
+            "",
+            "g",
+            "1.5",
+            "1.5b",
+            "-1g",
+            "1.2.3g",
+            ".5g",
+            "5.g",
+            "1 fortnight",
+            "99999999999999999999999999999999999999999.9g",
+        ] {
+            assert_eq!(meant(text), None, "{text}");
+        }
+    }
 }

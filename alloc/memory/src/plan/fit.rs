@@ -16,21 +16,26 @@ use super::{Plan, Process, Request, Settings, resolve};
 use crate::limits::SEGMENTS_PER_EXCHANGE_MIN;
 
 /// The most that each component had in use at once, in bytes; `None` where it was not measured. For a JobManager, heap and
-/// off-heap are those of the process, and the others are left out.
+/// off-heap are those of the process, and the others are left out. In JSON, the names that a
+/// plan has there are read too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Peaks {
     /// Heap of the runtime.
     pub framework_heap: Option<u64>,
     /// Heap of user code, all tasks together; of a JobManager: its heap.
+    #[serde(alias = "heap")]
     pub task_heap: Option<u64>,
     /// Off-heap memory of the runtime; of a JobManager: all its off-heap memory.
+    #[serde(alias = "offHeap")]
     pub framework_off_heap: Option<u64>,
     /// Off-heap memory of user code.
     pub task_off_heap: Option<u64>,
     /// Network segments in use, times their size.
+    #[serde(alias = "networkMemory")]
     pub network: Option<u64>,
     /// Managed memory reserved.
+    #[serde(alias = "managedMemory")]
     pub managed: Option<u64>,
     /// Resident set of the process.
     pub resident: Option<u64>,

@@ -1,13 +1,11 @@
 //! Looks over a plan that holds for what is odd. Stateless.
 
 use super::component::{Component, Name, Rule};
-use super::keys::{self, Kind, Scope};
+use super::keys::{self, Scope};
 use super::reader::Reader;
 use super::taskmanager::network_range;
 use super::warning::Warning;
-use super::weights::Weights;
 use super::{JobManagerPlan, Profile, Request, TaskManagerPlan, fraction};
-use crate::MemorySize;
 use crate::limits::{NATIVE_SHARD_BYTES_MAX, SEGMENTS_PER_EXCHANGE_MIN};
 
 const MIB: u64 = 1 << 20;
@@ -134,15 +132,7 @@ fn settings(request: &Request<'_>, warnings: &mut Vec<Warning>) {
             }
             _ => {}
         }
-        let value = setting.value.as_str();
-        let readable = match known.kind {
-            Kind::Size => value.parse::<MemorySize>().is_ok(),
-            Kind::Fraction => fraction::parse(value).is_some_and(|value| (0.0..1.0).contains(&value)),
-            Kind::Weights => Weights::parse(value).is_ok(),
-            Kind::Switch => matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "false"),
-            Kind::Count | Kind::Duration | Kind::Text => true,
-        };
-        if !readable {
+        if !known.kind.accepts(&setting.value) {
             warnings.push(Warning::Malformed { key, origin, expected: known.kind.name() });
         }
     }

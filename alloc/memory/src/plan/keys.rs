@@ -7,6 +7,9 @@
 //! default of a key can be read as the key's type.
 
 use super::Profile;
+use super::fraction;
+use super::weights::Weights;
+use crate::MemorySize;
 
 /// `taskmanager.memory.process.size`
 pub const TM_PROCESS: &str = "taskmanager.memory.process.size";
@@ -109,6 +112,18 @@ impl Kind {
             Self::Text => "text",
         }
     }
+
+    /// Whether a text can be read as such a value. Times are for the parts of a process that have them to read.
+    pub fn accepts(self, text: &str) -> bool {
+        match self {
+            Self::Size => text.parse::<MemorySize>().is_ok(),
+            Self::Fraction => fraction::parse(text).is_some_and(|value| (0.0..1.0).contains(&value)),
+            Self::Count => text.parse::<u32>().is_ok_and(|count| count >= 1),
+            Self::Weights => Weights::parse(text).is_ok(),
+            Self::Switch => matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "false"),
+            Self::Duration | Self::Text => true,
+        }
+    }
 }
 
 /// What holds where a key is not set.
@@ -151,6 +166,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// Whether the key means something in `profile`.
+    pub const fn applies(&self, profile: Profile) -> bool {
+        !matches!((self.scope, profile), (Scope::Flink, Profile::Native) | (Scope::Native, Profile::Flink))
+    }
+
     /// What holds where the key is not set.
     pub const fn preset(&self, profile: Profile) -> Preset {
         match profile {
@@ -524,7 +544,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::plan::{fraction, weights::Weights};
 
     #[test]
     fn keys_aliases_and_variables_are_unique() {
@@ -543,15 +562,7 @@ mod tests {
         for known in KEYS {
             for preset in [known.flink, known.native] {
                 let Preset::Text(text) = preset else { continue };
-                let good = match known.kind {
-                    Kind::Size => text.parse::<crate::MemorySize>().is_ok(),
-                    Kind::Fraction => fraction::parse(text).is_some_and(|value| (0.0..1.0).contains(&value)),
-                    Kind::Count => text.parse::<u32>().is_ok(),
-                    Kind::Weights => Weights::parse(text).is_ok(),
-                    Kind::Switch => text.parse::<bool>().is_ok(),
-                    Kind::Duration | Kind::Text => true,
-                };
-                assert!(good, "{} = {text}", known.key);
+                assert!(known.kind.accepts(text), "{} = {text}", known.key);
             }
         }
     }

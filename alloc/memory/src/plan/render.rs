@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::component::short;
 use super::error::PlanError;
 use super::fit::Proposal;
-use super::keys::{ALIASES, Known, Preset, Scope, known};
+use super::keys::{ALIASES, Known, Preset, TM_LINKS, TM_SEGMENT, TM_SLOTS, TM_WEIGHTS, known};
 use super::{Input, Name, Origin, Part, Plan, Profile, Settings};
 
 /// Cells of the bar.
@@ -58,7 +58,8 @@ pub fn table(plan: &Plan) -> String {
         let _ = writeln!(text, "\n  network: {buffers} buffers of {segment} bytes, {unused} bytes unused");
         let _ = writeln!(
             text,
-            "  each of {slots} slots: task heap {}, task off-heap {}, managed {}, network {} ({} buffers)",
+            "  {}: task heap {}, task off-heap {}, managed {}, network {} ({} buffers)",
+            if slots == 1 { "the one slot".to_owned() } else { format!("each of {slots} slots") },
             short(slot.task_heap),
             short(slot.task_off_heap),
             short(slot.managed_memory),
@@ -101,7 +102,16 @@ pub fn explain(plan: &Plan, settings: &Settings) -> String {
             "networkBuffers = {buffers}\n    networkMemory {} / segment {segment}",
             plan.network.bytes
         );
+        from(&mut text, settings, plan.profile, TM_SEGMENT);
         let _ = writeln!(text, "perSlot\n    each resource / {} slots, whole bytes", plan.shape.slots);
+        from(&mut text, settings, plan.profile, TM_SLOTS);
+        from(&mut text, settings, plan.profile, TM_WEIGHTS);
+        if plan.profile == Profile::Native {
+            let (slots, links) = (plan.shape.slots, plan.shape.links);
+            let _ =
+                writeln!(text, "links\n    {slots} slots × {links} links, which stated needs provide for");
+            from(&mut text, settings, plan.profile, TM_LINKS);
+        }
     }
     if let Some(parameters) = plan.jvm_parameters() {
         let _ = writeln!(text, "JVM parameters\n    {parameters}");
@@ -148,8 +158,8 @@ pub fn reference(tables: &[&[Known]]) -> String {
         Preset::Stated(how) => how.to_owned(),
     };
     for known in tables.iter().flat_map(|table| table.iter()) {
-        let native = preset(known.native, known.scope != Scope::Flink);
-        let flink = preset(known.flink, known.scope != Scope::Native);
+        let native = preset(known.native, known.applies(Profile::Native));
+        let flink = preset(known.flink, known.applies(Profile::Flink));
         let (key, kind, variable, meaning) = (known.key, known.kind.name(), known.variable(), known.meaning);
         let _ = writeln!(text, "| `{key}` | {kind} | {native} | {flink} | `{variable}` | {meaning} |");
     }
@@ -197,6 +207,17 @@ pub fn bar(parts: &[Part], width: usize) -> String {
         cells.extend(std::iter::repeat_n(mark, count));
     }
     cells.chars().take(width).collect()
+}
+
+/// Where the value of a key came from that is no component's input.
+fn from(text: &mut String, settings: &Settings, profile: Profile, key: &'static str) {
+    let default = || match known(key).map(|known| known.preset(profile)) {
+        Some(Preset::Text(value)) => Some(Input { key, value: value.to_owned(), origin: Origin::Default }),
+        _ => None,
+    };
+    if let Some(input) = settings.input(key).or_else(default) {
+        let _ = writeln!(text, "    from {input}");
+    }
 }
 
 /// How a default was computed that is not a text.

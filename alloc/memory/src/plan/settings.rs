@@ -169,7 +169,8 @@ impl Settings {
         self.unknown.first().map_or(Ok(()), |unknown| Err(ConfigError::Unknown(unknown.clone())))
     }
 
-    /// Every known key with its current value and origin, for a listing. A default that is not a text is left empty.
+    /// Every known key with its current value and origin, for a listing. A default that is not a text, or means
+    /// nothing in the profile, is left empty.
     pub fn listing(&self, profile: Profile) -> Vec<Listed> {
         let known = self.tables.iter().flat_map(|table| table.iter());
         known
@@ -178,7 +179,9 @@ impl Settings {
                     self.get(known.key).map(|setting| (setting.value.clone(), setting.origin.clone()));
                 let (value, origin) = match (current, known.preset(profile)) {
                     (Some((value, origin)), _) => (Some(value), origin),
-                    (None, Preset::Text(text)) => (Some(text.to_owned()), Origin::Default),
+                    (None, Preset::Text(text)) if known.applies(profile) => {
+                        (Some(text.to_owned()), Origin::Default)
+                    }
                     (None, _) => (None, Origin::Default),
                 };
                 Listed { known, value, origin }
@@ -384,6 +387,18 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// A name for programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Syntax { .. } => "syntax",
+            Self::Duplicate { .. } => "duplicate-key",
+            Self::Unknown(_) => "unknown-key",
+            Self::NotAPair { .. } => "usage",
+            Self::TooLong { .. } => "too-long",
+            Self::TooMany { .. } => "too-many",
+        }
+    }
+
     /// Whether the command line was wrong rather than the configuration.
     pub const fn is_usage(&self) -> bool {
         matches!(self, Self::NotAPair { .. })

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_memory::plan::{Process, Profile};
 
 use super::exit::EXIT_CODES;
 use super::units;
@@ -26,6 +27,10 @@ Examples:
     tidegate list   --jobmanager http://127.0.0.1:8081
     tidegate status --jobmanager http://127.0.0.1:8081 JOB-ID
     tidegate cancel --jobmanager http://127.0.0.1:8081 JOB-ID
+
+  How a process would divide its memory, and why; what can be configured:
+    tidegate plan --process taskmanager -D taskmanager.memory.process.size=4g --explain
+    tidegate config taskmanager.memory.network
 
   See it all work on bundled data: tidegate demo
   Which jobs are in this binary, with their flags: tidegate jobs
@@ -62,6 +67,10 @@ pub enum Command {
     Demo(DemoArgs),
     /// List the jobs in this binary with their flags
     Jobs(JobsArgs),
+    /// Show how a process would divide its memory, and why; or why it cannot
+    Plan(PlanArgs),
+    /// List every key of the configuration with its type, default, meaning, and present value
+    Config(ConfigArgs),
 }
 
 /// Flags of `jobmanager`.
@@ -232,4 +241,58 @@ pub struct JobsArgs {
     /// Print JSON for programs
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where the configuration of `plan` and `config` comes from, besides the environment.
+#[derive(Debug, Args)]
+pub struct SettingsArgs {
+    /// By which model: native, or flink for Flink 2.2's to the byte
+    #[arg(long, value_name = "PROFILE", default_value_t)]
+    pub profile: Profile,
+    /// A configuration file: YAML, or JSON or TOML by the end of its name
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A value; wins over the environment, which wins over the file
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub define: Vec<String>,
+}
+
+/// Flags of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Whose memory: taskmanager or jobmanager
+    #[arg(long, value_name = "PROCESS")]
+    pub process: Process,
+    /// The configuration
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Slots of a TaskManager; wins over taskmanager.numberOfTaskSlots
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub slots: Option<u32>,
+    /// Name the rule that made each number and where its inputs came from
+    #[arg(long)]
+    pub explain: bool,
+    /// Propose a tighter plan from the peaks of a run under this one: JSON with bytes by component
+    #[arg(long, value_name = "PEAKS.json")]
+    pub fit: Option<PathBuf>,
+    /// Print JSON for programs, a refusal too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Only keys that contain this
+    #[arg(value_name = "PART")]
+    pub part: Option<String>,
+    /// The configuration
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Print the reference of all keys as Markdown, without values
+    #[arg(long, conflicts_with_all = ["json", "part", "config", "define"])]
+    pub markdown: bool,
 }

@@ -7,11 +7,13 @@
 
 pub mod args;
 mod client;
+mod config;
 mod embedded;
 pub mod exit;
 mod format;
 mod inspect;
 mod logging;
+mod plan;
 mod progress;
 mod roles;
 mod signals;
@@ -90,6 +92,8 @@ impl App {
             Command::Status(args) => inspect::status(&args),
             Command::Cancel(args) => inspect::cancel(&args),
             Command::Jobs(args) => inspect::jobs(&self.jobs, &args),
+            Command::Plan(args) => plan::plan(&args),
+            Command::Config(args) => config::config(&args),
             Command::Demo(args) => match &self.demo {
                 Some(data) => demo::run(data, &args),
                 None => {
