@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use tidegate_stream::source::{Next, Pause, SourceContext};
 use tidegate_stream::testing::{Manager, collect};
-use tidegate_stream::{Args, Fault, Job, JobResult, Source, SourceReader, TaskError};
+use tidegate_stream::{AggregateFunction, Args, Fault, Job, JobResult, Source, SourceReader, TaskError};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Keys of one partition.
@@ -109,6 +109,27 @@ impl SourceReader for NumbersReader {
     }
 }
 
+/// Count and fold of a key, said once at the end: what a task still holds when its input is over.
+#[derive(Clone)]
+struct Total;
+
+impl AggregateFunction<u64, Entry> for Total {
+    type State = [u64; 2];
+    type Out = [u64; 3];
+
+    fn create(&mut self, _key: &u64) -> [u64; 2] {
+        [0; 2]
+    }
+
+    fn add(&mut self, total: &mut [u64; 2], entry: &Entry) {
+        *total = [total[0] + 1, fold(total[1], entry)];
+    }
+
+    fn result(&mut self, key: &u64, total: [u64; 2]) -> Result<[u64; 3], TaskError> {
+        Ok([*key, total[0], total[1]])
+    }
+}
+
 /// The job. Arguments: `--records N`, `--partitions P`.
 pub fn ledger(job: &mut Job, args: &Args) -> JobResult {
     let (records, partitions): (u64, u64) = (args.required("records")?, args.required("partitions")?);
@@ -123,6 +144,7 @@ pub fn ledger(job: &mut Job, args: &Args) -> JobResult {
             out.emit([entry[0], entry[1], entry[2], state[0], state[1]]);
         })
         .sink("counted", collect("counted"));
+    entries.branch().key_by(|entry| entry[2]).aggregate("total", Total).sink("totals", collect("totals"));
     entries
         .branch()
         .map("payload", payload)
@@ -152,6 +174,7 @@ pub fn ledger(job: &mut Job, args: &Args) -> JobResult {
 /// What the committed output must be in the end.
 pub struct Reference {
     counted: Vec<Counted>,
+    totals: Vec<[u64; 3]>,
     parallelism: usize,
 }
 
@@ -168,7 +191,8 @@ impl Reference {
             })
             .collect();
         counted.sort_unstable();
-        Self { counted, parallelism: parallelism as usize }
+        let totals = states.into_iter().map(|(key, [count, hash])| [key, count, hash]).collect();
+        Self { counted, totals, parallelism: parallelism as usize }
     }
 
     /// Whether what is visible now is a part of it, each row at most as often as it may be.
@@ -192,6 +216,9 @@ impl Reference {
         let mut rows = counted.len();
         let expected: BTreeMap<Counted, usize> = self.counted.iter().map(|row| (*row, 1)).collect();
         compare("counted", counted, &expected, whole)?;
+        let totals: Vec<[u64; 3]> = manager.collected("totals");
+        rows += totals.len();
+        compare("totals", totals, &self.totals.iter().map(|row| (*row, 1)).collect(), whole)?;
         for (name, times) in [("shuffled", 1), ("everywhere", self.parallelism), ("joined", 2)] {
             let seen: Vec<[u64; 2]> = manager.collected(name);
             rows += seen.len();

@@ -52,6 +52,8 @@ fn main() -> ExitCode {
     };
     #[cfg(feature = "plant")]
     plant(cli.plant.as_deref().and_then(Plant::named));
+    // A broken assertion is reported with its seed; in the middle of a run it would only be in the way.
+    std::panic::set_hook(Box::new(|_| {}));
     let started = Instant::now();
     let mut shown = started;
     let mut tallies: Vec<Tally> = Vec::new();
@@ -152,15 +154,19 @@ mod tests {
         use tidegate_exchange::plant::{Plant, plant};
         const SEEDS: u64 = 2_000;
         let _alone = ALONE.lock();
+        std::panic::set_hook(Box::new(|_| {}));
         let elsewhere = [Plant::LoseWakeUp];
         for (name, bug) in Plant::ALL.into_iter().filter(|(_, bug)| !elsewhere.contains(bug)) {
             plant(Some(bug));
             let found = (1..=SEEDS).find(|seed| run(*seed, false).is_err());
             plant(None);
+            let _ = std::panic::take_hook();
             match found {
                 Some(seed) => println!("{name}: found by seed {seed}"),
                 None => panic!("{name} is not found by {SEEDS} seeds"),
             }
+            std::panic::set_hook(Box::new(|_| {}));
         }
+        let _ = std::panic::take_hook();
     }
 }

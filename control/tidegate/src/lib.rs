@@ -53,6 +53,9 @@
 //! [`Allocator`] is the global allocator to install; without it heap use is not reported.
 #![forbid(unsafe_code)]
 
+// Bugs that are planted to test the tests have no place in a binary that people run.
+const _: () = assert!(!tidegate_stream::PLANTED, "the feature `plant` is for the simulation only");
+
 pub mod cli;
 pub mod demo;
 pub mod jobs;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Shard};
+use tidegate_wire::plant::{Plant, planted};
 
 use crate::event::Event;
 use crate::gate::{Gate, Input};
@@ -111,7 +112,9 @@ impl Ports {
         if !ids.iter().all(|&id| self.output(id).event_room()) {
             return false;
         }
-        for &id in ids {
+        let barrier = matches!(event, Event::Barrier { .. });
+        let told = ids.len() - usize::from(barrier && ids.len() > 1 && planted(Plant::ForgetPartition));
+        for &id in &ids[..told] {
             self.output(id).event(event);
         }
         true

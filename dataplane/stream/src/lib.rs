@@ -51,3 +51,4 @@ pub use keyed_stream::Keyed;
 pub use sink::{Committable, Sink, SinkWriter};
 pub use source::{Source, SourceReader};
 pub use stream::{Fork, Stream, Value, View};
+pub use tidegate_exchange::plant::PLANTED;

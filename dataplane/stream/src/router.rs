@@ -2,6 +2,7 @@
 //!
 //! Immutable once made. Always: every group has one owner, and the owner's `GroupRange` contains it.
 
+use tidegate_exchange::plant::{Plant, planted};
 use tidegate_graph::{group_range, murmur, owner};
 use tidegate_record::hash32;
 
@@ -49,7 +50,11 @@ impl KeyRouter {
     /// The subtask that owns the key with this hash.
     #[inline]
     pub fn channel(&self, hash: u64) -> u32 {
-        self.owners[self.groups.of(hash) as usize]
+        let owner = self.owners[self.groups.of(hash) as usize];
+        if planted(Plant::WrongOwner) && hash % 4 == 1 {
+            return owner.saturating_sub(1);
+        }
+        owner
     }
 }
 

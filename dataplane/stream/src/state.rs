@@ -12,6 +12,7 @@
 //! and `len` bytes of entries, each the key and the state in snapshot form. A frame may straddle file buffers.
 
 use hashbrown::HashTable;
+use tidegate_exchange::plant::{Plant, planted};
 use tidegate_record::{Field, Fingerprint, Key, from_snapshot, to_snapshot};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -343,7 +344,11 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
             restore.offset = frame.end;
             read += frame.bytes.len() as u64;
             let wanted = payload.groups.is_none_or(|(first, last)| (first..=last).contains(&frame.group));
-            if wanted && let Some(index) = self.range.index(frame.group) {
+            let lost = planted(Plant::LoseKeyGroup) && frame.group % 8 == 3;
+            if wanted
+                && !lost
+                && let Some(index) = self.range.index(frame.group)
+            {
                 frame.read_into(&mut self.groups[index].table, self.grouping)?;
             }
             if read >= budget {

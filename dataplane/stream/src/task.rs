@@ -10,6 +10,7 @@ mod report;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tidegate_exchange::plant::{Plant, planted};
 use tidegate_exchange::{Event, GateId, GateItem, PartitionId, Ports};
 
 use crate::body::Body;
@@ -402,8 +403,11 @@ impl Task {
     }
 
     fn finish(&mut self, cx: &mut TaskCx<'_>) -> Result<(), TaskError> {
-        let ran =
-            if self.was_finished { Ran::End } else { self.quantum(cx, |body, step| body.finish(step))? };
+        let ran = if self.was_finished || planted(Plant::EndTooEarly) {
+            Ran::End
+        } else {
+            self.quantum(cx, |body, step| body.finish(step))?
+        };
         match ran {
             Ran::Quantum => self.poked = true,
             Ran::Wait(wait) => self.wait = self.wait.or(wait),

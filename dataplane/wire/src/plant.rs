@@ -21,8 +21,6 @@ pub enum Plant {
     LeakGranted = 6,
     /// Nobody tells a producer of the same process that an event was taken.
     LoseWakeUp = 7,
-    /// A task does not pass an abort marker on.
-    SwallowAbortMarker = 8,
     /// A sender keeps its credit across a barrier.
     KeepCreditAtBarrier = 9,
     /// A sender takes a grant that crossed its barrier.
@@ -35,15 +33,15 @@ pub enum Plant {
     LoseKeyGroup = 13,
     /// A key is sometimes sent to the neighbour of its owner.
     WrongOwner = 14,
-    /// A snapshot is cut before the barrier's records are through.
-    SnapshotTooEarly = 15,
+    /// A barrier does not leave on the last of a task's partitions.
+    ForgetPartition = 15,
     /// A read-out buffer is released, and its credit never given back.
     LoseQuota = 16,
 }
 
 impl Plant {
     /// All of them, with the names they go by.
-    pub const ALL: [(&'static str, Plant); 16] = [
+    pub const ALL: [(&'static str, Plant); 15] = [
         ("skip-alignment", Plant::SkipAlignment),
         ("barrier-overtakes-data", Plant::BarrierOvertakesData),
         ("lose-credit", Plant::LoseCredit),
@@ -51,14 +49,13 @@ impl Plant {
         ("forget-resume", Plant::ForgetResume),
         ("leak-granted", Plant::LeakGranted),
         ("lose-wake-up", Plant::LoseWakeUp),
-        ("swallow-abort-marker", Plant::SwallowAbortMarker),
         ("keep-credit-at-barrier", Plant::KeepCreditAtBarrier),
         ("take-stale-grant", Plant::TakeStaleGrant),
         ("keep-promises-at-barrier", Plant::KeepPromisesAtBarrier),
         ("end-too-early", Plant::EndTooEarly),
         ("lose-key-group", Plant::LoseKeyGroup),
         ("wrong-owner", Plant::WrongOwner),
-        ("snapshot-too-early", Plant::SnapshotTooEarly),
+        ("forget-partition", Plant::ForgetPartition),
         ("lose-quota", Plant::LoseQuota),
     ];
 

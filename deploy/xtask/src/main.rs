@@ -19,7 +19,8 @@ use steps::Step;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND [--only STEP]
 
-  test      format, clippy, build, unit tests, end-to-end tests, doc tests, loom models
+  test      format, clippy, build, unit tests, end-to-end tests, doc tests, seeds of the
+            simulation, loom models
   faults    what needs root: namespaces, killed sockets, an ordinary user (skips say why)
   steps     the steps of both, with their command lines
 

@@ -43,6 +43,9 @@ pub fn test() -> Vec<Step> {
         Step::new("unit", "test --workspace --lib --bins --examples"),
         Step::new("e2e", "test --workspace --test *"),
         Step::new("doc", "test --workspace --doc"),
+        // Optimised, or the seeds would take minutes; with bugs planted, to see that they are found.
+        Step::new("simulate", "run --release --package tidegate-sim --features plant -- --seeds 400 --twice"),
+        Step::new("plants", "test --release --package tidegate-sim --features plant -- --nocapture"),
         // Loom replaces the atomics of everything it is compiled into: its own folder, only the crate with
         // models, and optimised, because it runs each model through all its interleavings.
         Step::new("loom", "test --release --package tidegate-arena --lib --tests")
