@@ -6,16 +6,17 @@
 //! Inequalities: `used ≤ quota`, where `used` counts the spare, the filling, the queued and the sent but not returned
 //! segments; undelivered events per channel ≤ `EVENTS_MAX`; a queue never holds more than `quota + EVENTS_MAX` items.
 
+mod output;
+
+pub use output::Output;
+
 use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Filling, Holder, HolderKind, Sealed, Segment, Shard};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{SendCredit, SendOrder};
-use tidegate_record::{Record, Slot, WriteError};
-use tidegate_wire::plant::{Plant, planted};
 use tidegate_wire::{Body, Data, Entry, payload_crc};
 
-use crate::error::EmitError;
 use crate::event::Event;
 use crate::limits::PARTITION_SEGMENTS_AHEAD;
 use crate::local::{LocalItem, LocalProducer, Parcel};
@@ -415,191 +416,6 @@ impl Partition {
             channels: self.channels.len() as u32,
             counters: self.counters,
         }
-    }
-}
-
-/// A partition, open for writing.
-pub struct Output<'a> {
-    pub(crate) partition: &'a mut Partition,
-    pub(crate) shard: &'a mut Shard,
-    pub(crate) arena: &'a Arena,
-    pub(crate) links: &'a mut [LinkQueues],
-    pub(crate) local: &'a mut VecDeque<OutRef>,
-    pub(crate) now_ns: u64,
-}
-
-impl Output<'_> {
-    /// True if any one record that fits a segment can be written to any channel (R4).
-    #[inline]
-    pub fn writable(&self) -> bool {
-        self.partition.writable()
-    }
-
-    /// Channels to choose from.
-    #[inline]
-    pub fn channels(&self) -> u32 {
-        self.partition.channels.len() as u32
-    }
-
-    /// Writes a record to a channel.
-    ///
-    /// # Errors
-    /// [`EmitError::TooLarge`] if it does not fit an empty segment; nothing was written.
-    ///
-    /// # Panics
-    /// If [`writable`](Self::writable) was false, or `channel` is out of range.
-    #[inline]
-    pub fn write<T: Record>(&mut self, channel: u32, record: &T) -> Result<(), EmitError> {
-        self.write_with(channel, |slot| record.write(slot))
-    }
-
-    /// As [`write`](Self::write), for a record in parts. `write` is called again with an empty segment if the first did
-    /// not have room.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    #[inline]
-    pub fn write_with(
-        &mut self,
-        channel: u32,
-        mut write: impl FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
-    ) -> Result<(), EmitError> {
-        let out = &mut self.partition.channels[channel as usize];
-        if let Some(segment) = &mut out.filling {
-            let mut slot = Slot::new(self.arena.bytes_mut(segment), out.filled);
-            match write(&mut slot) {
-                Ok(()) => {
-                    out.filled = slot.len();
-                    return Ok(());
-                }
-                Err(WriteError::Full { .. }) => {}
-                Err(error) => return Err(EmitError::Record(error.to_string())),
-            }
-        }
-        self.write_to_spare(channel, &mut write)
-    }
-
-    #[cold]
-    fn write_to_spare(
-        &mut self,
-        channel: u32,
-        write: &mut dyn FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
-    ) -> Result<(), EmitError> {
-        if self.partition.channels[channel as usize].closed {
-            return Ok(());
-        }
-        let mut segment = self.partition.spare.take().expect("invariant: write only while writable");
-        let mut slot = Slot::new(self.arena.bytes_mut(&mut segment), 0);
-        let written = write(&mut slot);
-        let filled = slot.len();
-        if let Err(error) = written {
-            self.partition.spare = Some(segment);
-            return Err(self.emit_error(error));
-        }
-        self.partition.seal(channel as usize, self.arena);
-        let out = &mut self.partition.channels[channel as usize];
-        (out.filling, out.filled, out.born_ns) = (Some(segment), filled, self.now_ns);
-        self.partition.refill(self.shard);
-        self.list(channel);
-        Ok(())
-    }
-
-    /// Writes a record to every channel: one payload, shared.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    ///
-    /// # Panics
-    /// If the partition was not planned as a broadcast, or is not writable.
-    pub fn broadcast<T: Record>(&mut self, record: &T) -> Result<(), EmitError> {
-        self.broadcast_with(|slot| record.write(slot))
-    }
-
-    /// As [`broadcast`](Self::broadcast), for a record in parts.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn broadcast_with(
-        &mut self,
-        mut write: impl FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
-    ) -> Result<(), EmitError> {
-        assert!(self.partition.broadcast, "partition \"{}\" is no broadcast", self.partition.name);
-        if let Some(segment) = &mut self.partition.shared {
-            let mut slot = Slot::new(self.arena.bytes_mut(segment), self.partition.shared_filled);
-            match write(&mut slot) {
-                Ok(()) => {
-                    self.partition.shared_filled = slot.len();
-                    return Ok(());
-                }
-                Err(WriteError::Full { .. }) => {}
-                Err(error) => return Err(EmitError::Record(error.to_string())),
-            }
-        }
-        let mut segment = self.partition.spare.take().expect("invariant: broadcast only while writable");
-        let mut slot = Slot::new(self.arena.bytes_mut(&mut segment), 0);
-        let written = write(&mut slot);
-        let filled = slot.len();
-        if let Err(error) = written {
-            self.partition.spare = Some(segment);
-            return Err(self.emit_error(error));
-        }
-        self.partition.seal_shared(self.shard);
-        self.partition.shared = Some(segment);
-        self.partition.shared_filled = filled;
-        self.partition.shared_born_ns = self.now_ns;
-        self.partition.refill(self.shard);
-        for channel in 0..self.channels() {
-            self.list(channel);
-        }
-        Ok(())
-    }
-
-    /// True if every channel can take one more event.
-    pub fn event_room(&self) -> bool {
-        self.partition.event_room()
-    }
-
-    /// Sends an event to every channel, behind what was written.
-    ///
-    /// # Panics
-    /// If [`event_room`](Self::event_room) is false: a task that makes events without looking is a bug.
-    pub fn event(&mut self, event: Event) {
-        assert!(self.event_room(), "partition \"{}\" has no room for an event", self.partition.name);
-        if self.partition.broadcast {
-            self.partition.seal_shared(self.shard);
-        }
-        for channel in 0..self.channels() {
-            if self.partition.channels[channel as usize].closed {
-                continue;
-            }
-            if !planted(Plant::BarrierOvertakesData) {
-                self.partition.seal(channel as usize, self.arena);
-            }
-            let out = &mut self.partition.channels[channel as usize];
-            out.queue.push_back(Queued::Event(event));
-            out.events += 1;
-            self.list(channel);
-        }
-    }
-
-    /// True if all data and events were handed on, and every segment is back.
-    pub fn drained(&self) -> bool {
-        self.partition.drained()
-    }
-
-    fn emit_error(&self, error: WriteError) -> EmitError {
-        match error {
-            WriteError::Full { needed, .. } => EmitError::TooLarge {
-                size: u64::from(needed),
-                limit: self.arena.segment_size() as u32,
-                partition: self.partition.name.clone(),
-            },
-            other => EmitError::Record(other.to_string()),
-        }
-    }
-
-    fn list(&mut self, channel: u32) {
-        list(self.partition, channel, self.links, self.local);
     }
 }
 

@@ -1,0 +1,262 @@
+//! Preparing an attempt: its need is checked, its quotas are reserved, its ports and links are made.
+//!
+//! All or nothing: whatever can be refused is refused before the first segment is taken (R3).
+
+use tidegate_ring::Ring;
+use tidegate_wire::{End, Hello, RECORD_FORMAT, SlotAddress, VERSION, channels_hash};
+
+use super::{Attempt, Exchange, Life};
+use crate::endpoint::Greet;
+use crate::error::PrepareError;
+use crate::gate::{Gate, InRoute};
+use crate::limits::{GATE_SEGMENTS_MIN, LINK_SEGMENTS, PARTITION_SEGMENTS_MIN};
+use crate::link::{Link, LinkTableEntry};
+use crate::local::LocalKey;
+use crate::partition::{OutRoute, Partition};
+use crate::plan::{
+    AttemptPlan, ChannelPlan, GateId, LinkChannel, PartitionId, SlotId, TaskIds, gate_wanted, links,
+    partition_wanted, remote_channels, segments_min,
+};
+use crate::ports::LinkQueues;
+
+impl<R: Ring> Exchange<R>
+where
+    R::Socket: Greet,
+{
+    /// Reserves all that `plan` needs on this slot, or nothing, and starts to dial.
+    ///
+    /// # Errors
+    /// [`PrepareError`]; nothing is reserved then.
+    pub fn prepare(&mut self, plan: &AttemptPlan) -> Result<Vec<TaskIds>, PrepareError> {
+        if self.find_attempt(plan.job, plan.attempt).is_some() {
+            return Err(PrepareError::Duplicate { attempt: plan.attempt });
+        }
+        let need = segments_min(plan, self.config.me);
+        let reserved: u32 = self.attempts.iter().map(|attempt| attempt.reserved).sum();
+        let available = (self.ports.shard.capacity() - reserved).min(self.ports.shard.free());
+        if need.min > available {
+            return Err(PrepareError::Segments { needed: need.min, available, edge: need.edge });
+        }
+        let pairs = links(plan, self.config.me);
+        for peer in pairs.producers.keys() {
+            if !plan.peers.contains_key(&peer.taskmanager) {
+                return Err(PrepareError::NoAddress(*peer));
+            }
+        }
+        let share = Share { extra: available - need.min, wish: need.wanted - need.min };
+        let mut attempt = Attempt {
+            job: plan.job,
+            epoch: plan.epoch,
+            number: plan.attempt,
+            life: Life::Running,
+            failed: false,
+            reserved: 0,
+            partitions: Vec::new(),
+            gates: Vec::new(),
+            links: Vec::new(),
+        };
+        let first_link = self.links.iter().position(Option::is_none).unwrap_or(self.links.len());
+        let mut places = Places { next: first_link, taken: Vec::new() };
+        let consumers: Vec<_> =
+            pairs.consumers.iter().map(|(peer, list)| (*peer, list.clone(), End::Producer)).collect();
+        let producers: Vec<_> =
+            pairs.producers.iter().map(|(peer, list)| (*peer, list.clone(), End::Consumer)).collect();
+        for (peer, channels, end) in consumers.into_iter().chain(producers) {
+            let index = places.place(&self.links);
+            attempt.links.push(index);
+            attempt.reserved += LINK_SEGMENTS;
+            places.taken.push((peer, end, channels, index));
+        }
+        let ids = self.make_ports(plan, &places, &share, &mut attempt);
+        self.make_links(plan, places, &attempt);
+        self.attempts.push(attempt);
+        self.dial(plan);
+        self.match_early();
+        Ok(ids)
+    }
+
+    fn make_ports(
+        &mut self,
+        plan: &AttemptPlan,
+        places: &Places,
+        share: &Share,
+        attempt: &mut Attempt,
+    ) -> Vec<TaskIds> {
+        let mut ids = Vec::with_capacity(plan.tasks.len());
+        for task in &plan.tasks {
+            let mut partitions = Vec::new();
+            for partition in &task.partitions {
+                let index = vacancy(&mut self.ports.partitions);
+                let routes = partition
+                    .channels
+                    .iter()
+                    .map(|channel| match places.link(channel.peer, End::Producer) {
+                        Some(link) => OutRoute::Remote { link, channel: channel.channel },
+                        None => {
+                            OutRoute::Local(self.hub.producer(local_key(plan, channel), self.bell.clone()))
+                        }
+                    })
+                    .collect();
+                let quota = share.quota(PARTITION_SEGMENTS_MIN, partition_wanted(partition.channels.len()));
+                attempt.reserved += quota;
+                attempt.partitions.push(index);
+                self.ports.local.reserve(partition.channels.len());
+                self.ports.partitions[index as usize] = Some(Partition::new(
+                    index,
+                    partition.name.clone(),
+                    plan.attempt,
+                    quota,
+                    partition.broadcast,
+                    routes,
+                ));
+                partitions.push(PartitionId(index));
+            }
+            let gate = task.gate.as_ref().map(|gate| {
+                let index = vacancy(&mut self.ports.gates);
+                let routes = gate
+                    .channels
+                    .iter()
+                    .map(|channel| {
+                        let route = match places.link(channel.peer, End::Consumer) {
+                            Some(link) => InRoute::Remote { link, channel: channel.channel },
+                            None => {
+                                InRoute::Local(self.hub.consumer(local_key(plan, channel), self.bell.clone()))
+                            }
+                        };
+                        (route, channel.input)
+                    })
+                    .collect();
+                let remote = remote_channels(gate, self.config.me);
+                let quota = if remote > 0 { share.quota(GATE_SEGMENTS_MIN, gate_wanted(remote)) } else { 0 };
+                attempt.reserved += quota;
+                attempt.gates.push(index);
+                self.ports.gates[index as usize] =
+                    Some(Gate::new(index, gate.name.clone(), plan.attempt, quota, routes));
+                GateId(index)
+            });
+            ids.push(TaskIds { task: task.task, gate, partitions });
+        }
+        ids
+    }
+
+    fn make_links(&mut self, plan: &AttemptPlan, places: Places, attempt: &Attempt) {
+        for (peer, end, channels, index) in places.taken {
+            let table = self.link_table(end, &channels, attempt);
+            let hello = self.hello(plan, peer, end, &channels);
+            let (staging, manifest) = Link::reserve(&mut self.ports.shard, index)
+                .expect("invariant: the plan's need was checked against the free segments");
+            let at = index as usize;
+            if self.links.len() <= at {
+                self.links.resize_with(at + 1, || None);
+                self.ports.links.resize_with(at + 1, LinkQueues::default);
+            }
+            let queues = &mut self.ports.links[at];
+            queues.out.clear();
+            queues.control.clear();
+            queues.out.reserve(channels.len());
+            queues.control.reserve(channels.len());
+            self.links[at] = Some(Link::new(index, peer, end, hello, table, staging, manifest));
+        }
+    }
+
+    /// Where each channel of a link ends on this side, by channel number.
+    fn link_table(&self, end: End, channels: &[LinkChannel], attempt: &Attempt) -> Vec<LinkTableEntry> {
+        let mut all = Vec::new();
+        match end {
+            End::Producer => {
+                for &port in &attempt.partitions {
+                    let partition =
+                        self.ports.partitions[port as usize].as_ref().expect("invariant: just made");
+                    for (place, channel) in partition.channels.iter().enumerate() {
+                        if let OutRoute::Remote { channel: number, .. } = channel.route {
+                            all.push(LinkTableEntry { number, port, place: place as u32 });
+                        }
+                    }
+                }
+            }
+            End::Consumer => {
+                for &port in &attempt.gates {
+                    let gate = self.ports.gates[port as usize].as_ref().expect("invariant: just made");
+                    for (place, channel) in gate.channels.iter().enumerate() {
+                        if let InRoute::Remote { channel: number, .. } = channel.route {
+                            all.push(LinkTableEntry { number, port, place: place as u32 });
+                        }
+                    }
+                }
+            }
+        }
+        all.sort_unstable_by_key(|entry| entry.number);
+        all.retain(|entry| channels.binary_search_by_key(&entry.number, |channel| channel.channel).is_ok());
+        assert_eq!(all.len(), channels.len(), "each channel of a link ends at one port");
+        all
+    }
+
+    fn hello(&self, plan: &AttemptPlan, peer: SlotId, end: End, channels: &[LinkChannel]) -> Hello {
+        let address = |slot: SlotId| SlotAddress { tm: slot.taskmanager, slot: slot.slot };
+        let (consumer, producer) = match end {
+            End::Consumer => (self.config.me, peer),
+            End::Producer => (peer, self.config.me),
+        };
+        Hello {
+            version: VERSION,
+            cluster: self.config.cluster,
+            job: plan.job,
+            epoch: plan.epoch,
+            attempt: plan.attempt,
+            from: address(consumer),
+            to: address(producer),
+            segment_size: self.ports.arena.segment_size() as u32,
+            record_format: RECORD_FORMAT,
+            channels: channels.len() as u32,
+            channels_hash: channels_hash(channels.iter().map(|channel| (channel.channel, channel.schema))),
+        }
+    }
+}
+
+/// Divides what the shard has beyond the plan's minimum.
+struct Share {
+    extra: u32,
+    wish: u32,
+}
+
+impl Share {
+    fn quota(&self, min: u32, wanted: u32) -> u32 {
+        let wish = wanted - min;
+        if self.extra >= self.wish {
+            return wanted;
+        }
+        min + (u64::from(wish) * u64::from(self.extra) / u64::from(self.wish.max(1))) as u32
+    }
+}
+
+/// Links of a plan that is being prepared.
+struct Places {
+    next: usize,
+    taken: Vec<(SlotId, End, Vec<LinkChannel>, u32)>,
+}
+
+impl Places {
+    fn place(&mut self, links: &[Option<Link>]) -> u32 {
+        while links.get(self.next).is_some_and(Option::is_some) {
+            self.next += 1;
+        }
+        self.next += 1;
+        (self.next - 1) as u32
+    }
+
+    fn link(&self, peer: SlotId, end: End) -> Option<u32> {
+        self.taken.iter().find(|(p, e, ..)| *p == peer && *e == end).map(|&(.., index)| index)
+    }
+}
+
+fn vacancy<T>(slab: &mut Vec<Option<T>>) -> u32 {
+    let index = slab.iter().position(Option::is_none).unwrap_or_else(|| {
+        slab.push(None);
+        slab.len() - 1
+    });
+    index as u32
+}
+
+fn local_key(plan: &AttemptPlan, channel: &ChannelPlan) -> LocalKey {
+    LocalKey { job: plan.job, epoch: plan.epoch, attempt: plan.attempt, channel: channel.channel }
+}

@@ -1,0 +1,145 @@
+//! Sending: one train at a time, assembled when the link is ready.
+
+use arrayvec::ArrayVec;
+use tidegate_arena::{Sealed, Segment};
+use tidegate_ring::{Ring, SendPart, SendParts};
+use tidegate_wire::{Entry, MANIFEST_MAX, ManifestWriter, PAYLOADS_MAX};
+
+use super::{Link, LinkState};
+use crate::limits::PAYLOADS_PER_VISIT;
+use crate::partition::Taken;
+use crate::ports::Ports;
+
+impl Link {
+    /// Sends a train if the link is ready and somebody has something to say.
+    pub fn send<R: Ring>(&mut self, ring: &mut R, ports: &mut Ports) -> bool {
+        if self.state != LinkState::Open {
+            return false;
+        }
+        let queues = &ports.links[self.index as usize];
+        if queues.out.is_empty() && queues.control.is_empty() {
+            return false;
+        }
+        let Some(mut manifest) = self.manifest.take() else { return false };
+        let arena = ports.arena.clone();
+        let mut payloads: ArrayVec<(Segment<Sealed>, u32), PAYLOADS_MAX> = ArrayVec::new();
+        let buffer = &mut arena.bytes_mut(&mut manifest)[..MANIFEST_MAX];
+        let mut writer = ManifestWriter::new(buffer, self.trains_sent, 0);
+        self.collect_control(&mut writer, ports);
+        self.collect_channels(&mut writer, &mut payloads, ports);
+        let payload_bytes = writer.payload_bytes();
+        let len = writer.finish() as u32;
+        if len == 0 {
+            self.manifest = Some(manifest);
+            return false;
+        }
+        self.trains_sent += 1;
+        ports.counters.trains_sent += 1;
+        ports.counters.payload_bytes_sent += payload_bytes;
+        let mut parts = SendParts::new();
+        parts.push(SendPart { segment: arena.launch(arena.seal(manifest, len)), offset: 0, len });
+        for (segment, len) in payloads {
+            parts.push(SendPart { segment: arena.launch(segment), offset: 0, len });
+        }
+        self.hand_to_ring(ring, ports, parts);
+        true
+    }
+
+    fn hand_to_ring<R: Ring>(&mut self, ring: &mut R, ports: &mut Ports, parts: SendParts) {
+        let conn = self.conn.expect("invariant: an open link has a connection");
+        if let Err(parts) = ring.send(conn, parts) {
+            // The connection is gone; its receive will say why.
+            self.sent(ports, parts);
+        }
+    }
+
+    fn collect_control(&mut self, writer: &mut ManifestWriter<'_>, ports: &mut Ports) {
+        let control = &mut ports.links[self.index as usize].control;
+        while writer.entries_left() > 0
+            && let Some(&at) = control.front()
+        {
+            let entry = ports.gates[at.gate as usize]
+                .as_mut()
+                .and_then(|gate| gate.take_control(at.channel as usize));
+            match entry {
+                Some(entry) => writer.push(entry).expect("invariant: there was room for an entry"),
+                None => {
+                    control.pop_front();
+                }
+            }
+        }
+    }
+
+    fn collect_channels(
+        &mut self,
+        writer: &mut ManifestWriter<'_>,
+        payloads: &mut ArrayVec<(Segment<Sealed>, u32), PAYLOADS_MAX>,
+        ports: &mut Ports,
+    ) {
+        self.tx_partitions.clear();
+        while writer.entries_left() > 0
+            && writer.payloads_left() > 0
+            && let Some(at) = ports.links[self.index as usize].out.pop_front()
+        {
+            let Some(partition) = ports.partitions[at.partition as usize].as_mut() else { continue };
+            let channel = at.channel as usize;
+            partition.channels[channel].listed = false;
+            let mut taken = 0;
+            while writer.entries_left() > 0 && taken < PAYLOADS_PER_VISIT {
+                match partition.take(channel, writer.payloads_left() > 0, &mut ports.shard) {
+                    Taken::Data { entry, segment, len, born_ns } => {
+                        writer.push(entry).expect("invariant: there was room for a payload");
+                        writer.note_birth(born_ns);
+                        payloads.push((segment, len));
+                        self.tx_partitions.push(at.partition);
+                        taken += 1;
+                    }
+                    Taken::Control(entry) => {
+                        writer.push(entry).expect("invariant: there was room for an entry")
+                    }
+                    Taken::Nothing => break,
+                }
+            }
+            if partition.has_more(channel) {
+                crate::partition::list(partition, at.channel, &mut ports.links, &mut ports.local);
+            }
+        }
+    }
+
+    /// The ring gave the parts of a send back.
+    pub fn sent(&mut self, ports: &mut Ports, parts: SendParts) {
+        let arena = ports.arena.clone();
+        let mut parts = parts.into_iter();
+        let Some(first) = parts.next() else { return };
+        match arena.reopen(arena.land(first.segment)) {
+            Ok(manifest) => self.manifest = Some(manifest),
+            Err(_) => unreachable!("invariant: a manifest is never shared"),
+        }
+        for (part, partition) in parts.zip(self.tx_partitions.take()) {
+            let segment = arena.land(part.segment);
+            match ports.partitions.get_mut(partition as usize).and_then(Option::as_mut) {
+                Some(partition) => partition.returned(segment, &mut ports.shard),
+                None => ports.shard.release(segment),
+            }
+        }
+    }
+
+    /// Tells the peer what it did wrong, as the last train. False if that is not possible now.
+    pub fn accuse<R: Ring>(&mut self, ring: &mut R, ports: &mut Ports, code: u16, detail: u64) -> bool {
+        if self.state != LinkState::Open {
+            return false;
+        }
+        let Some(mut manifest) = self.manifest.take() else { return false };
+        let arena = ports.arena.clone();
+        let buffer = &mut arena.bytes_mut(&mut manifest)[..MANIFEST_MAX];
+        let mut writer = ManifestWriter::new(buffer, self.trains_sent, 0);
+        writer.push(Entry::link_error(code, detail)).expect("invariant: an empty manifest takes an entry");
+        let len = writer.finish() as u32;
+        self.tx_partitions.clear();
+        let mut parts = SendParts::new();
+        parts.push(SendPart { segment: arena.launch(arena.seal(manifest, len)), offset: 0, len });
+        self.state = LinkState::Accusing;
+        self.hand_to_ring(ring, ports, parts);
+        self.manifest.is_none()
+    }
+}
