@@ -288,9 +288,8 @@ impl Cluster {
         if self.turns > TURNS_MAX {
             return Err(format!("no end after {TURNS_MAX} turns\n{}", self.wait_graph()));
         }
-        self.switch.pump();
         let commands = self.manager.take_commands();
-        let mut busy = self.pool.run_one() || !commands.is_empty();
+        let mut busy = self.switch.pump() | self.pool.run_one() || !commands.is_empty();
         for command in commands {
             self.note(0xC0, 0);
             self.hosts.iter().flat_map(|host| &host.slots).for_each(|slot| tell(slot, command.clone()));

@@ -52,6 +52,8 @@ struct State {
     dialing: Vec<Dialing>,
     greeting: Vec<Greeting>,
     refused: u64,
+    /// Some handshake got bytes in this round.
+    moved: bool,
 }
 
 /// Every endpoint of a simulated network. Clones are the same.
@@ -101,10 +103,11 @@ impl SimSwitch {
         Box::new(SimDialer { switch: self.clone(), host })
     }
 
-    /// Takes every handshake as far as it has come.
-    pub fn pump(&self) {
+    /// Takes every handshake as far as it has come. False if none moved: then none does before the next alarm.
+    pub fn pump(&self) -> bool {
         let now_ns = self.net.now_ns();
         let mut state = self.lock();
+        state.moved = false;
         let greeting = std::mem::take(&mut state.greeting);
         for one in greeting {
             state.greet(one, now_ns);
@@ -113,13 +116,17 @@ impl SimSwitch {
         for one in dialing {
             state.hear(one, now_ns);
         }
+        state.moved
     }
 }
 
 impl State {
     fn greet(&mut self, mut one: Greeting, now_ns: u64) {
         match one.socket.read_now(HELLO_LEN - one.hello.len()) {
-            Ok(Some(bytes)) if !bytes.is_empty() => one.hello.extend(bytes),
+            Ok(Some(bytes)) if !bytes.is_empty() => {
+                self.moved = true;
+                one.hello.extend(bytes);
+            }
             Ok(None) if now_ns < one.until_ns => {}
             _ => return, // It went away, or never spoke: the socket closes.
         }
@@ -165,7 +172,10 @@ impl State {
         let read = one.socket.read_now(HELLO_REPLY_LEN - one.reply.len());
         match read {
             Ok(Some(bytes)) if bytes.is_empty() => return self.tell(one, Err(LinkError::HungUp { address })),
-            Ok(Some(bytes)) => one.reply.extend(bytes),
+            Ok(Some(bytes)) => {
+                self.moved = true;
+                one.reply.extend(bytes);
+            }
             Ok(None) if now_ns < one.until_ns => {}
             Ok(None) => {
                 let cause = "no answer to the hello in time".to_owned();
