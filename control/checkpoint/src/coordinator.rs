@@ -322,7 +322,13 @@ impl Coordinator {
                 return;
             }
             self.retry_at = None;
-            let Some(body) = self.next_op(now_ms) else { return };
+            let Some(body) = self.next_op(now_ms) else {
+                // The work is over, and what waited for its end may begin; nothing else would wake us for it.
+                if self.goal.is_some() || self.ready.is_some() {
+                    continue;
+                }
+                return;
+            };
             self.op += 1;
             self.in_flight = true;
             self.actions.push(Action::Store { op: self.op, body });

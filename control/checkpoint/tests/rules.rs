@@ -601,3 +601,20 @@ fn what_counted_and_vanished_still_counts_and_what_made_room_does_not() {
     let damaged = entry(3, false, ScannedState::Damaged("it was cut".into()));
     assert_eq!(legal_after(vec![there(2), damaged]), [2, 3]);
 }
+
+/// Whatever is under way when the end is asked for, the end follows it: nothing else would wake the coordinator.
+#[test]
+fn an_end_during_the_first_restore_is_not_forgotten() {
+    for answers in 0..2 {
+        let mut c = coordinator(every(100));
+        let mut actions = c.handle(Input::Restore { attempt: 1 }, 0);
+        let says = [StoreDone::Newest(1), StoreDone::Scanned(Vec::new())];
+        for done in &says[..answers] {
+            actions = answer(&mut c, actions, done.clone(), 0);
+        }
+        assert_eq!(c.handle(Input::End { attempt: 1 }, 0), [], "an operation is in flight");
+        let actions = answer(&mut c, actions, says[answers].clone(), 0);
+        let ended = actions.iter().any(|action| matches!(action, Action::Ended { .. }));
+        assert!(ended || actions.iter().any(|action| op_of(action).is_some()), "{answers}: {actions:?}");
+    }
+}
