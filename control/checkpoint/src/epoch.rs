@@ -253,6 +253,11 @@ impl Opening {
         let look = std::mem::take(&mut self.look);
         let (claims, settled) = look.epochs.expect("invariant: epochs are read first");
         let newest = claims.into_iter().max().unwrap_or(0);
+        if self.stage == Stage::Before
+            && let Some(epoch) = unsettled(settled.as_ref(), newest, &look.scans)
+        {
+            return self.settled_missing(epoch);
+        }
         if self.stage == Stage::Before {
             self.epoch = newest + 1;
         } else if newest > self.epoch {
@@ -275,6 +280,19 @@ impl Opening {
     fn look_again(&mut self, stage: Stage) {
         self.look = Look::default();
         self.stage = stage;
+    }
+
+    /// Seen once, another JobManager may have settled it between our two reads; seen again and again, it is gone.
+    fn settled_missing(&mut self, epoch: u64) {
+        self.rounds += 1;
+        if self.rounds < OPENING_ROUNDS_MAX {
+            return self.look_again(Stage::Before);
+        }
+        let reason = format!(
+            "epochs/{epoch}.settled is missing, though checkpoints of that epoch are there: without it nobody knows \
+             which of them count"
+        );
+        self.stage = Stage::Failed(OpeningError::Damaged { reason });
     }
 
     fn lost_round(&mut self) {
@@ -306,6 +324,21 @@ impl Opening {
 /// Checkpoints of a job that count, given the newest settled record: those it lists, and those that its own
 /// leader published later. A listed one that is gone or cannot be read still counts, so that the coordinator
 /// refuses it by name, unless it is older than all that are there: then it was deleted to make room.
+/// An epoch that published a checkpoint and is newer than what is settled. A leader acts only once it has settled its
+/// epoch, so the record was there.
+fn unsettled(
+    settled: Option<&EpochRecord>,
+    newest_claim: u64,
+    scans: &BTreeMap<u128, Vec<Scanned>>,
+) -> Option<u64> {
+    let known = settled.map_or(0, |record| record.epoch);
+    let published = scans.values().flatten().filter_map(|scanned| match scanned.state {
+        ScannedState::Present { epoch } => Some(epoch),
+        _ => None,
+    });
+    published.filter(|epoch| *epoch > known && *epoch <= newest_claim).max()
+}
+
 fn legal_of(settled: Option<&EpochRecord>, job: u128, found: &[Scanned]) -> Vec<Legal> {
     let Some(record) = settled else { return Vec::new() };
     let listed = record.legal(job);

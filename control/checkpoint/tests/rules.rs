@@ -618,3 +618,32 @@ fn an_end_during_the_first_restore_is_not_forgotten() {
         assert!(ended || actions.iter().any(|action| op_of(action).is_some()), "{answers}: {actions:?}");
     }
 }
+
+/// Without the record of what counts, everything would begin anew over output that is committed already.
+#[test]
+fn a_missing_settled_record_is_refused_by_name() {
+    let found = |epoch| {
+        vec![Scanned { id: 3, state: ScannedState::Present { epoch }, quarantined: false, outputs: false }]
+    };
+    let (end, _) = open(|op| match op {
+        StoreOp::ReadEpochs => StoreDone::Epochs { claims: vec![1], settled: None },
+        StoreOp::Scan { .. } => StoreDone::Scanned(found(1)),
+        op => panic!("nothing is claimed: {op:?}"),
+    });
+    let OpeningStep::Failed(error @ OpeningError::Damaged { .. }) = end else { panic!("{end:?}") };
+    assert!(error.to_string().contains("epochs/1.settled is missing"), "{error}");
+    // Seen once, it may be a leader that settled between two looks.
+    let mut looks = 0;
+    let (end, _) = open(|op| match op {
+        StoreOp::ReadEpochs => {
+            looks += 1;
+            let settled = (looks > 1).then(|| Ok(EpochRecord { epoch: 1, jobs: Vec::new() }));
+            StoreDone::Epochs { claims: vec![1, 2][..looks.min(2)].to_vec(), settled }
+        }
+        StoreOp::Scan { .. } => StoreDone::Scanned(found(1)),
+        StoreOp::ClaimEpoch(_) | StoreOp::SettleEpoch(_) => StoreDone::Created,
+        StoreOp::NewestEpoch => StoreDone::Newest(3),
+        op => panic!("{op:?}"),
+    });
+    assert!(matches!(end, OpeningStep::Opened(_)), "{end:?}");
+}

@@ -65,6 +65,10 @@ fn check_writable(root: &str) -> Result<(), String> {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(refuse(at, e)),
         }
+        if fs::symlink_metadata(at).is_ok() {
+            let nowhere = std::io::Error::new(ErrorKind::NotFound, "a symbolic link to what is not there");
+            return Err(refuse(at, nowhere));
+        }
     }
     Ok(())
 }
@@ -147,7 +151,9 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
         let file = dir.path().join("in-the-way");
         fs::write(&file, "").unwrap();
-        for path in [file.join("output"), file] {
+        let dangling = dir.path().join("dangling-in-the-way");
+        std::os::unix::fs::symlink("/nonexistent/folder", &dangling).unwrap();
+        for path in [file.join("output"), file, dangling.join("output"), dangling] {
             let error = check(text(&path), JOB).unwrap_err();
             assert!(error.contains("in-the-way"), "{error}");
         }

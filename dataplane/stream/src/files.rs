@@ -192,6 +192,9 @@ pub trait Files: Send {
     fn finish(&mut self, file: FileId);
     /// Closes and removes the file; not answered.
     fn abandon(&mut self, file: FileId);
+    /// Files of this slot that may still be touched: created, and neither safe nor gone. When it falls to none a
+    /// `FileEvent` follows. An attempt is not over before: whoever cleans up behind it must not meet a late file.
+    fn open_files(&self) -> u32;
 }
 
 /// Fills one file buffer by buffer. Always: `len` counts every byte put in since the file was created.

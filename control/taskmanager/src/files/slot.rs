@@ -126,7 +126,10 @@ impl Lending {
     }
 
     pub(super) fn file_over(&self) {
-        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        // A slot that ends waits for the last one.
+        if self.shared.open.fetch_sub(1, Ordering::Release) == 1 {
+            self.tell(FileEvent::BuffersFree);
+        }
     }
 
     pub(super) fn tell(&self, event: FileEvent) {
@@ -223,6 +226,10 @@ impl Files for SlotFiles {
 
     fn abandon(&mut self, file: FileId) {
         self.request(Request::Abandon { key: file_key(file) });
+    }
+
+    fn open_files(&self) -> u32 {
+        self.shared.open.load(Ordering::Acquire) as u32
     }
 }
 

@@ -416,6 +416,12 @@ fn abandoned_and_forgotten_files_are_removed() {
         assert!(abandoned.room(&mut running.files, 10));
         abandoned.put(b"0123456789").expect("there is room");
         abandoned.abandon(&mut running.files);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while running.files.open_files() > 0 {
+            assert!(std::time::Instant::now() < deadline, "{driver:?}: it is never over");
+            std::thread::yield_now();
+        }
+        assert!(!folder.path().join("abandoned").exists(), "{driver:?}: what is over is gone");
         // This one is open when the slot goes.
         let forgotten = running.files.create(output(&folder.path().join("forgotten")));
         let mut buffer = running.files.try_buffer().expect("there are buffers");

@@ -94,6 +94,22 @@ fn malformed_lines_fail_the_job_when_asked_to() {
     assert!(committed(&output).is_empty(), "a failed job commits nothing");
 }
 
+/// Files that are being made while the job fails are gone, too, before anybody cleans up behind it: the same output can be
+/// used again at once.
+#[test]
+fn a_job_that_fails_again_and_again_leaves_nothing_in_its_output() {
+    let folder = folder();
+    let (_, file, _) = damaged_flights(folder.path());
+    let output = folder.path().join("output");
+    for _ in 0..8 {
+        let flags = ["flights-clean", "-p", "2", "--", "--input", path(&file), "--output", path(&output)];
+        let finished = run(folder.path(), &[&flags[..], &["--on-error", "fail"]].concat());
+        refused(&finished, exit::JOB_FAILED, &["damaged.csv"]);
+        let left: Vec<_> = std::fs::read_dir(&output).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
 #[test]
 fn a_missing_input_is_named() {
     let folder = folder();

@@ -424,10 +424,11 @@ where
 
     fn sweep_closed(&mut self) {
         let before = self.attempts.len();
+        let quiet = self.files.open_files() == 0;
         let (exchange, outbox) = (&mut self.exchange, &mut self.outbox);
         self.attempts.retain(|attempt| {
             let AttemptId { job, attempt: number } = attempt.id;
-            let closed = attempt.life == Life::Closing && exchange.closed(job, number);
+            let closed = attempt.life == Life::Closing && quiet && exchange.closed(job, number);
             if closed {
                 let segments_free = exchange.ports.segments_free();
                 outbox.push(SlotEvent::Closed { attempt: attempt.id, segments_free });

@@ -232,4 +232,10 @@ impl Files for MemoryFiles {
             Op::Create(id, _) | Op::Append(id, _) | Op::Finish(id) => *id != file,
         });
     }
+
+    fn open_files(&self) -> u32 {
+        let shared = self.lock();
+        let created = shared.ops.iter().filter(|op| matches!(op, Op::Create(..))).count();
+        (shared.open.len() + created) as u32
+    }
 }
