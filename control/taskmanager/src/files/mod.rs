@@ -17,6 +17,7 @@ mod tests;
 mod uring;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,6 +31,9 @@ use self::slot::{Lending, Loan};
 pub use self::slot::{Roots, SlotFiles};
 use self::uring::UringEngine;
 use crate::limits::{BLOCKING_FILE_THREADS, FILE_REQUESTS_PER_SLOT, STAGING_BUFFERS};
+
+/// Exit code of a process whose files thread died: what the operating system refused it (EX_OSERR).
+const EXIT_FILES_DIED: i32 = 71;
 
 /// Tells a slot about its files. Called on the files thread; must not block.
 pub type Deliver = Arc<dyn Fn(FileEvent) + Send + Sync>;
@@ -74,7 +78,15 @@ impl FilesThread {
         }
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let builder = std::thread::Builder::new().name("files".to_owned());
-        let thread = builder.spawn(move || run(driver, inbox, &lendings, &ready))?;
+        let thread = builder.spawn(move || {
+            let body = AssertUnwindSafe(|| run(driver, inbox, &lendings, &ready));
+            if catch_unwind(body).is_err() {
+                // The panic has been printed. Slots wait for files that will never be safe, and nothing could take
+                // their place: better gone, and started anew by whoever supervises, than half alive.
+                tracing::error!("the files thread died (see above), so this process ends");
+                std::process::exit(EXIT_FILES_DIED);
+            }
+        })?;
         let report = started.recv().expect("invariant: the files thread reports before it serves")?;
         Ok((Self { thread: Some(thread), stop: Some(requests), report }, slots))
     }
