@@ -4,7 +4,7 @@
 //! waits for its end. What is decided is decided by [`agent`], without I/O; the rest are shells around it.
 //!
 //! Reading order: [`agent`] (and its `translate`), `control` (the connection, heartbeats), `fetch` (state read back),
-//! `slots` and `metered` (the threads), [`files`] (`core`, then `slot`, `uring`, `blocking`). Limits are in [`limits`].
+//! `driver`, `slots` and `metered` (the threads), [`files`] (`core`, then `slot`, `uring`, `blocking`). Limits are in [`limits`].
 //!
 //! Inequalities: threads = slots + files + control + the endpoint's + bounded pools; a slot runs at most one attempt; a
 //! TaskManager without a JobManager runs none. Killing it at any moment leaves nothing but files.
@@ -12,6 +12,7 @@
 
 pub mod agent;
 mod control;
+mod driver;
 mod fetch;
 pub mod files;
 mod heartbeat;
@@ -23,6 +24,7 @@ mod start;
 mod strangers;
 
 pub use control::Ended;
+pub use driver::Driver;
 pub use slots::SlotError;
 pub use start::{RunningTaskManager, StartError, TaskManager, TaskManagerConfig};
 pub use tidegate_arena::SegmentSize;

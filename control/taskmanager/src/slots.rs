@@ -18,7 +18,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tidegate_arena::{Arena, Shard};
 use tidegate_exchange::endpoint::{Connector, Mailbox};
 use tidegate_exchange::{Endpoint, Exchange, ExchangeConfig, LocalHub, SlotId};
-use tidegate_ring::{DriverReport, RingError, UringConfig, UringRing};
+use tidegate_ring::{DriverReport, RingError, UringConfig};
 use tidegate_stream::Jobs;
 use tidegate_stream::files::FileEvent;
 use tidegate_stream::pool::ReaderPool;
@@ -27,6 +27,7 @@ use tidegate_stream::slot::{
 };
 use tokio::sync::mpsc;
 
+use crate::driver::Chosen;
 use crate::files::{Deliver, SlotFiles};
 use crate::metered::{Metered, ReportView};
 
@@ -76,7 +77,9 @@ pub(crate) struct SlotSpec {
     pub arena: Arena,
     /// This slot's shard.
     pub shard: Shard,
-    /// How its ring is set up.
+    /// What drives its network.
+    pub driver: Chosen,
+    /// How its ring is set up, as far as its driver can.
     pub ring: UringConfig,
     /// Whether it is pinned.
     pub pin: bool,
@@ -200,7 +203,7 @@ fn run(
     if spec.pin {
         pin(spec.index);
     }
-    let ring = match UringRing::new(&spec.arena, spec.shard.index(), &spec.ring) {
+    let ring = match spec.driver.ring(&spec.arena, spec.shard.index(), &spec.ring) {
         Ok(ring) => Metered::new(ring),
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -278,9 +281,14 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// What drives the network of a TaskManager, for people; all its slots are set up alike.
-pub(crate) fn driver_report(report: &DriverReport, pages: &str) -> tidegate_rpc::DriverReport {
+pub(crate) fn driver_report(
+    report: &DriverReport,
+    chosen: Chosen,
+    pages: &str,
+) -> tidegate_rpc::DriverReport {
+    let instead = chosen.obstacle().map(|obstacle| format!(", not io_uring: {obstacle}")).unwrap_or_default();
     tidegate_rpc::DriverReport {
-        driver: format!("{} [{}]", report.driver, report.setup),
+        driver: format!("{} [{}]{instead}", report.driver, report.setup),
         rung: report.registration.to_string(),
         send_mode: report.send_mode.to_string(),
         pages: pages.to_owned(),

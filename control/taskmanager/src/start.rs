@@ -13,13 +13,14 @@ use std::thread::JoinHandle;
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, HugePages, Pages, SegmentSize};
 use tidegate_exchange::{Endpoint, EndpointError, LocalHub};
 use tidegate_ring::socket::SocketOptions;
-use tidegate_ring::{Registration, RingError, SendMode, UringConfig};
+use tidegate_ring::{Obstacle, Registration, RingError, SendMode, UringConfig, probe};
 use tidegate_stream::Jobs;
 use tidegate_stream::pool::ReaderPool;
 use tokio::sync::mpsc;
 
 use crate::agent::Identity;
 use crate::control::{self, ControlSpec, Ended};
+use crate::driver::{Chosen, Driver};
 use crate::files::{FilesDriver, FilesThread, Roots};
 use crate::limits::{
     CONNECTIONS_MIN, LINK_KEEPALIVE, LINK_SILENCE_MAX, READER_THREADS, SEGMENTS_PER_SLOT_DEFAULT,
@@ -41,7 +42,9 @@ pub struct TaskManagerConfig {
     pub segments: u32,
     /// Bytes of a segment.
     pub segment_size: SegmentSize,
-    /// How payloads are sent.
+    /// What drives the network.
+    pub driver: Driver,
+    /// How payloads are sent, as far as the driver can.
     pub send: SendMode,
     /// Whether segments are registered with the kernel.
     pub registration: Registration,
@@ -67,6 +70,7 @@ impl TaskManagerConfig {
             data: SocketAddr::from(([127, 0, 0, 1], 0)),
             segments: SEGMENTS_PER_SLOT_DEFAULT,
             segment_size: SegmentSize::DEFAULT,
+            driver: Driver::Auto,
             send: SendMode::Auto,
             registration: Registration::Auto,
             connections: UringConfig::default().connections_max,
@@ -87,6 +91,11 @@ pub enum StartError {
         /// What was asked for.
         found: u32,
     },
+    /// A driver and a registration that do not go together.
+    #[error(
+        "configuration: epoll cannot register segments, and registration is required; let it be auto, or take io_uring"
+    )]
+    Unregistrable,
     /// It cannot listen for data.
     #[error("{0}")]
     Endpoint(EndpointError),
@@ -116,6 +125,8 @@ pub struct RunningTaskManager {
     pub data_address: SocketAddr,
     /// Its id.
     pub id: u64,
+    /// Name of the driver of the network.
+    pub driver: &'static str,
     /// What drives the network, with the pages of the arena, for people.
     pub network: String,
     /// What writes files, for people.
@@ -144,7 +155,7 @@ impl TaskManager {
             .map_err(StartError::Endpoint)?;
         let data_address = endpoint.address();
         let pool = ReaderPool::new(READER_THREADS).map_err(thread_error("reader pool"))?;
-        let Slots { arena, slots, ports, from_slots } = start_slots(&config, &endpoint, &pool)?;
+        let Slots { driver, arena, slots, ports, from_slots } = start_slots(&config, &endpoint, &pool)?;
         let roots = Roots::default();
         // The files thread comes last: what the slots may lock is worth more than what it may.
         let deliver = ports.iter().map(SlotPort::deliver).collect();
@@ -164,7 +175,7 @@ impl TaskManager {
             binary_fingerprint: config.binary_fingerprint,
             segment_size: config.segment_size.bytes() as u32,
             segments_per_slot: config.segments,
-            driver: driver_report(&report, &pages),
+            driver: driver_report(&report, driver, &pages),
         };
         let (stop, stopped) = mpsc::channel(1);
         let spec = ControlSpec {
@@ -182,7 +193,16 @@ impl TaskManager {
         };
         let builder = std::thread::Builder::new().name("control".to_owned());
         let thread = builder.spawn(move || supervise(spec, files)).map_err(thread_error("control thread"))?;
-        Ok(RunningTaskManager { data_address, id, network, files: files_report, stop, thread: Some(thread) })
+        let driver = driver.name();
+        Ok(RunningTaskManager {
+            data_address,
+            id,
+            driver,
+            network,
+            files: files_report,
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -197,6 +217,7 @@ fn data_sockets() -> SocketOptions {
 
 /// The slots of a process, their threads waiting to be told the cluster.
 struct Slots {
+    driver: Chosen,
     arena: Arena,
     slots: Vec<SlotHandle>,
     ports: Vec<SlotPort>,
@@ -204,25 +225,35 @@ struct Slots {
 }
 
 /// Starts all slots with rings for the connections that were asked for, or for as many as the locked memory of this user
-/// holds for all of them.
+/// holds for all of them. Where it holds none, and nobody insists on io_uring, epoll needs none.
 fn start_slots(
     config: &TaskManagerConfig,
     endpoint: &Endpoint,
     pool: &ReaderPool,
 ) -> Result<Slots, StartError> {
+    let mut driver = Chosen::new(config.driver, config.registration, || probe().io_uring.map(drop))?;
     let mut connections = config.connections;
     loop {
-        match try_slots(config, endpoint, pool, connections) {
-            Err(StartError::Slot(SlotError::Ring {
-                source: RingError::RingMemory { limit, .. }, ..
-            })) if connections / 2 >= CONNECTIONS_MIN => {
-                let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| format!("{limit} bytes"));
-                tracing::warn!(
-                    "no memory for {connections} connections per slot (RLIMIT_MEMLOCK is {limit}); trying half"
-                );
-                connections /= 2;
-            }
-            result => return result,
+        let error = match try_slots(config, endpoint, pool, driver, connections) {
+            Ok(slots) => return Ok(slots),
+            Err(error) => error,
+        };
+        let StartError::Slot(SlotError::Ring { source: RingError::RingMemory { limit, .. }, .. }) = error
+        else {
+            return Err(error);
+        };
+        if connections / 2 >= CONNECTIONS_MIN {
+            let limit = limit.map_or_else(|| "unlimited".to_owned(), |limit| format!("{limit} bytes"));
+            tracing::warn!(
+                "no memory for {connections} connections per slot (RLIMIT_MEMLOCK is {limit}); trying half"
+            );
+            connections /= 2;
+        } else if config.driver == Driver::Auto && config.registration != Registration::Required {
+            let errno = rustix::io::Errno::NOMEM.raw_os_error();
+            driver = Chosen::instead_of_io_uring(Obstacle::Memlock { limit, errno });
+            connections = config.connections;
+        } else {
+            return Err(error);
         }
     }
 }
@@ -231,6 +262,7 @@ fn try_slots(
     config: &TaskManagerConfig,
     endpoint: &Endpoint,
     pool: &ReaderPool,
+    driver: Chosen,
     connections: u32,
 ) -> Result<Slots, StartError> {
     let (arena, shards) = Arena::map(&ArenaConfig {
@@ -247,6 +279,7 @@ fn try_slots(
             index: index as u32,
             arena: arena.clone(),
             shard,
+            driver,
             ring: UringConfig {
                 send: config.send,
                 registration: config.registration,
@@ -271,7 +304,7 @@ fn try_slots(
             }
         }
     }
-    Ok(Slots { arena, slots, ports, from_slots })
+    Ok(Slots { driver, arena, slots, ports, from_slots })
 }
 
 /// The control thread's body: run, then let everything go in order.

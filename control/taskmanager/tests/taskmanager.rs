@@ -9,7 +9,7 @@ use tidegate_stream::Jobs;
 use tidegate_taskmanager::agent::End;
 use tidegate_taskmanager::files::FilesDriver;
 use tidegate_taskmanager::{
-    Ended, Registration, RunningTaskManager, StartError, TaskManager, TaskManagerConfig,
+    Driver, Ended, Registration, RunningTaskManager, StartError, TaskManager, TaskManagerConfig,
 };
 use tokio::sync::mpsc;
 
@@ -71,7 +71,7 @@ fn config(jobmanager: SocketAddr) -> TaskManagerConfig {
     }
 }
 
-/// Needs io_uring, as every TaskManager does.
+/// On io_uring, or on epoll where that is forbidden.
 fn start(config: TaskManagerConfig) -> RunningTaskManager {
     TaskManager::start(config).expect("it starts")
 }
@@ -177,4 +177,26 @@ fn it_runs_unregistered_when_told_so() {
     drop(script);
     running.stop("the test is over");
     running.wait();
+}
+
+#[test]
+fn it_runs_on_epoll_when_told_so_and_says_it() {
+    let mut script = Script::start();
+    let running = start(TaskManagerConfig { driver: Driver::Epoll, ..config(script.address) });
+    assert_eq!(running.driver, "epoll");
+    assert!(running.network.starts_with("epoll ["), "{}", running.network);
+    let register = script.with_next(async |_, register| register);
+    assert!(register.driver.driver.starts_with("epoll ["), "{:?}", register.driver);
+    assert_eq!(register.driver.send_mode, "plain");
+    drop(script);
+    running.stop("the test is over");
+    running.wait();
+
+    let nobody = TaskManagerConfig {
+        driver: Driver::Epoll,
+        registration: Registration::Required,
+        ..config(([127, 0, 0, 1], 1).into())
+    };
+    let refusal = TaskManager::start(nobody).expect_err("epoll registers nothing");
+    assert!(matches!(refusal, StartError::Unregistrable), "{refusal}");
 }

@@ -69,6 +69,8 @@ fn a_line_without_sense_is_64() {
     fails(&["taskmanager", "--slots", "65"], 64, &["--slots"]);
     fails(&["taskmanager", "--segment-size", "33k"], 64, &["--segment-size"]);
     fails(&["taskmanager", "--send", "pigeon"], 64, &["auto", "fixed", "plain", "zc"]);
+    fails(&["taskmanager", "--driver", "select"], 64, &["auto", "io_uring", "epoll"]);
+    fails(&["taskmanager", "--driver", "epoll", "--register", "required"], 64, &["epoll cannot register"]);
     fails(&["submit", "delays", "--checkpoint-interval", "1ms"], 64, &["--checkpoint-interval"]);
     fails(&["list", "--jobmanager", "127.0.0.1:8081"], 64, &["http://HOST:PORT"]);
     fails(&["jobmanager"], 64, &["--dir"]);

@@ -82,10 +82,14 @@ fn receive_numbers(slot: &mut Slot, id: tidegate_exchange::GateId, channels: usi
     seen
 }
 
+fn shuffle(segments: u32, count: u64, barriers: u64, driver: Driver) {
+    shuffle_between(segments, count, barriers, driver, driver);
+}
+
 /// Two producers on one slot, one consumer task on another, `count` numbers each.
-fn shuffle(segments: u32, count: u64, barriers: u64, mode: SendMode) {
+fn shuffle_between(segments: u32, count: u64, barriers: u64, from: Driver, to: Driver) {
     let (mut a, mut b) = pair(segments);
-    (a.mode, b.mode) = (mode, mode);
+    (a.driver, b.driver) = (from, to);
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a =
         plan(vec![producer(0, false, vec![channel(0, b.me), channel(1, b.me), channel(2, b.me)])], &peers);
@@ -122,25 +126,40 @@ fn shuffle(segments: u32, count: u64, barriers: u64, mode: SendMode) {
 
 #[test]
 fn numbers_arrive_once_and_in_order() {
-    shuffle(256, 300_000, 0, send_mode());
+    shuffle(256, 300_000, 0, driver());
 }
 
 #[test]
-fn every_send_mode_carries_the_same() {
-    for mode in [SendMode::Auto, SendMode::Fixed, SendMode::Plain, SendMode::Zc] {
-        shuffle(64, 60_000, 7_000, mode);
+fn every_driver_and_send_mode_carries_the_same() {
+    let uring = [SendMode::Auto, SendMode::Fixed, SendMode::Plain, SendMode::Zc].map(Driver::Uring);
+    for driver in uring.into_iter().chain([Driver::Epoll]) {
+        shuffle(64, 60_000, 7_000, driver);
     }
+}
+
+#[test]
+fn io_uring_and_epoll_understand_each_other() {
+    for (from, to) in
+        [(Driver::Uring(SendMode::Auto), Driver::Epoll), (Driver::Epoll, Driver::Uring(SendMode::Auto))]
+    {
+        shuffle_between(64, 60_000, 7_000, from, to);
+    }
+}
+
+#[test]
+fn the_smallest_arena_makes_progress_on_epoll_too() {
+    shuffle(4, 100_000, 10_000, Driver::Epoll);
 }
 
 #[test]
 fn the_smallest_arena_makes_progress_and_barriers_divide_exactly() {
     // Producer: partition 2, link 2. Consumer: gate 2, link 2.
-    shuffle(4, 100_000, 10_000, send_mode());
+    shuffle(4, 100_000, 10_000, driver());
 }
 
 #[test]
 fn many_barriers_in_a_row() {
-    shuffle(16, 20_000, 50, send_mode());
+    shuffle(16, 20_000, 50, driver());
 }
 
 #[test]

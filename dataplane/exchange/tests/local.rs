@@ -9,7 +9,6 @@ use common::*;
 use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
 use tidegate_exchange::{Endpoint, Event, Exchange, ExchangeConfig, GateItem, LocalHub, SlotId, TaskIds};
 use tidegate_record::Record;
-use tidegate_ring::{UringConfig, UringRing};
 
 const ME: u64 = 1;
 
@@ -25,7 +24,7 @@ fn slots(segments: u32) -> (Endpoint, Arena, Vec<tidegate_arena::Shard>, LocalHu
 }
 
 fn exchange(endpoint: &Endpoint, shard: tidegate_arena::Shard, hub: &LocalHub) -> Slot {
-    let ring = UringRing::new(shard.arena(), shard.index(), &UringConfig::default()).expect("io_uring");
+    let ring = driver().ring(shard.arena(), shard.index());
     let config =
         ExchangeConfig { me: SlotId { taskmanager: ME, slot: shard.index() as u32 }, cluster: CLUSTER };
     Exchange::new(ring, shard, hub.clone(), endpoint.connector(), config)

@@ -1,6 +1,7 @@
 //! The network of a Tidegate slot: TCP connections that gather from the arena and scatter into it, completion-based.
 //!
-//! [`Ring`] is the contract, [`UringRing`] the driver for Linux's io_uring; the feature `sim` adds a simulated network. A slot thread owns its ring, alternates
+//! [`Ring`] is the contract, [`UringRing`] the driver for Linux's io_uring, [`EpollRing`] the one for hosts that forbid
+//! that, [`AnyRing`] either of them; the feature `sim` adds a simulated network. A slot thread owns its ring, alternates
 //! [`Ring::reap`] with its own work and blocks only in [`Ring::wait`]. [`probe`] tells whether io_uring may be used
 //! here and, if not, who forbids it; [`socket`] sets TCP options.
 //!
@@ -30,26 +31,38 @@
 //!    connection.
 //! 7. **System calls.** Calls without pointers, and calls whose pointers are to live locals of the right type.
 //!
+//! With epoll the kernel touches memory only during the call that names it. There, rule 1 holds because the handles lie
+//! in the connection's table from before the first call until the completion is told, lists and headers are locals of
+//! the call (rule 7), and dropping the ring has nothing to wait for.
+//!
 //! What comes from the completion queue is trusted for nothing: token, place, generation, slot, operation in flight
 //! and byte counts are checked in release builds, and a mismatch ends the process ([`std::process::abort`]), because
 //! it means that memory is in other hands than this crate believes.
 
+mod any;
+mod bell;
+mod epoll;
 mod fault;
 pub mod limits;
+mod parts;
 mod probe;
 mod report;
 mod ring;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod slab;
 pub mod socket;
 mod uring;
 
+pub use any::AnyRing;
+pub use bell::EventfdDoorbell;
+pub use epoll::{EpollConfig, EpollRing};
 pub use fault::{IoFault, RingError};
 pub use limits::PARTS_MAX;
 pub use probe::{Capabilities, Obstacle, ProbeReport, probe};
 pub use report::{Counters, DriverReport, ModeReason, Registration, RegistrationRung, SendMode};
 pub use ring::{Completion, ConnId, Doorbell, ReceivePart, ReceiveParts, Ring, SendPart, SendParts};
-pub use uring::{UringConfig, UringDoorbell, UringRing};
+pub use uring::{UringConfig, UringRing};
 
 /// RLIMIT_MEMLOCK of this process in bytes, `None` if unlimited.
 fn memlock_limit() -> Option<u64> {

@@ -39,6 +39,8 @@ pub const RETRIES_MAX: u8 = 16;
 /// How long dropping a ring waits for the kernel to return everything before the arena is leaked instead. Cancelling
 /// takes microseconds; this is for a kernel that does not answer.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Events that one call of epoll brings at most; what is left comes with the next. Most slots have fewer connections.
+pub const EVENTS_MAX: usize = 256;
 /// Longest single wait. A time in seconds that does not fit the kernel's signed number would be refused.
 pub const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Connections that may wait in a listening socket's queue.

@@ -92,6 +92,8 @@ pub enum ModeReason {
     NoZeroCopy,
     /// SIGPIPE would end the process, and writes from registered buffers cannot suppress it.
     SigpipeDeadly,
+    /// The driver has no other mode.
+    OnlyPlain,
 }
 
 impl fmt::Display for ModeReason {
@@ -105,6 +107,7 @@ impl fmt::Display for ModeReason {
             Self::SigpipeDeadly => {
                 "SIGPIPE has its default action in this process, and a registered write can raise it"
             }
+            Self::OnlyPlain => "this driver has no other mode",
         })
     }
 }
@@ -112,7 +115,7 @@ impl fmt::Display for ModeReason {
 /// What a driver has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Calls into the kernel to submit, collect or wait.
+    /// Calls into the kernel to submit, collect or wait; of epoll, each send and receive operation as well.
     pub enters: u64,
     /// Send operations submitted, resumptions included.
     pub send_ops: u64,
@@ -139,7 +142,7 @@ pub struct Counters {
 /// Which driver, on which rungs, with which counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverReport {
-    /// `io_uring`, or another driver's name.
+    /// `io_uring`, `epoll`, or another driver's name.
     pub driver: &'static str,
     /// Setup flags the kernel accepted, most capable first; driver's choice of words.
     pub setup: &'static str,

@@ -9,8 +9,8 @@ use std::{
 
 use tidegate_arena::{Arena, ArenaConfig, Granted, Holder, HolderKind, HugePages, SegmentSize, Shard};
 use tidegate_ring::{
-    Completion, ConnId, Doorbell, ReceivePart, ReceiveParts, Registration, Ring, SendMode, SendPart,
-    SendParts, UringConfig, UringRing, probe,
+    AnyRing, Completion, ConnId, Doorbell, EpollConfig, EpollRing, ReceivePart, ReceiveParts, Registration,
+    Ring, SendMode, SendPart, SendParts, UringConfig, UringRing, probe,
 };
 
 thread_local! {
@@ -38,20 +38,35 @@ static ALLOCATOR: Counting = Counting;
 
 const HOLDER: Holder = Holder { kind: HolderKind::Other, id: 0 };
 
+#[derive(Clone, Copy, Debug)]
+enum Driver {
+    Uring(SendMode),
+    Epoll,
+}
+
 struct Half {
     arena: Arena,
     shard: Shard,
-    ring: UringRing,
+    ring: AnyRing,
     conn: ConnId,
 }
 
 impl Half {
-    fn new(stream: TcpStream, send: SendMode) -> Self {
+    fn new(stream: TcpStream, driver: Driver) -> Self {
         let segment_size = SegmentSize::DEFAULT;
         let config = ArenaConfig { segment_size, shards: vec![64], huge_pages: HugePages::Never };
         let (arena, mut shards) = Arena::map(&config).unwrap();
-        let config = UringConfig { send, registration: Registration::Auto, connections_max: 2 };
-        let mut ring = UringRing::new(&arena, 0, &config).unwrap();
+        let mut ring: AnyRing = match driver {
+            Driver::Uring(send) => {
+                let config = UringConfig { send, registration: Registration::Auto, connections_max: 2 };
+                UringRing::new(&arena, 0, &config).unwrap().into()
+            }
+            Driver::Epoll => {
+                EpollRing::new(&arena, &EpollConfig { connections_max: 2, ..EpollConfig::default() })
+                    .unwrap()
+                    .into()
+            }
+        };
         let conn = ring.attach(stream).unwrap();
         Self { arena, shard: shards.remove(0), ring, conn }
     }
@@ -95,14 +110,12 @@ impl Half {
 
 #[test]
 fn nothing_on_the_data_path_allocates() {
-    if let Err(obstacle) = probe().io_uring {
-        println!("skipped: {obstacle}");
-        return;
-    }
-    for send in [SendMode::Fixed, SendMode::Plain, SendMode::Zc] {
+    let usable = probe().io_uring.inspect_err(|obstacle| println!("io_uring is skipped: {obstacle}")).is_ok();
+    let uring = [SendMode::Fixed, SendMode::Plain, SendMode::Zc].map(Driver::Uring);
+    for driver in uring.into_iter().filter(|_| usable).chain([Driver::Epoll]) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut from, mut to) = (Half::new(stream, send), Half::new(listener.accept().unwrap().0, send));
+        let (mut from, mut to) = (Half::new(stream, driver), Half::new(listener.accept().unwrap().0, driver));
         let doorbell = to.ring.doorbell();
         let before = ALLOCATIONS.with(Cell::get);
         assert!(before > 0, "making rings allocates, and is counted");
@@ -127,7 +140,7 @@ fn nothing_on_the_data_path_allocates() {
             to.ring.wait(None);
             from.turn();
         }
-        assert_eq!(ALLOCATIONS.with(Cell::get), before, "send mode {send}");
+        assert_eq!(ALLOCATIONS.with(Cell::get), before, "{driver:?}");
         // Ending and beginning a connection in a place that was used before do not either.
         let again = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let before = ALLOCATIONS.with(Cell::get);
@@ -136,6 +149,6 @@ fn nothing_on_the_data_path_allocates() {
             from.turn();
         }
         from.conn = from.ring.attach(again).unwrap();
-        assert_eq!(ALLOCATIONS.with(Cell::get), before, "send mode {send}");
+        assert_eq!(ALLOCATIONS.with(Cell::get), before, "{driver:?}");
     }
 }

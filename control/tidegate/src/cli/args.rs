@@ -122,12 +122,38 @@ pub struct NetworkArgs {
     /// Size of a segment: a power of two from 4k to 1m
     #[arg(long, value_name = "SIZE", default_value = "32k", value_parser = units::segment_size)]
     pub segment_size: u32,
-    /// How payloads are sent
+    /// What drives the network
+    #[arg(long, value_enum, default_value_t = Driver::Auto)]
+    pub driver: Driver,
+    /// How payloads are sent; with epoll always as plain
     #[arg(long, value_enum, default_value_t = Send::Auto)]
     pub send: Send,
     /// Whether segments are registered with the kernel
     #[arg(long, value_enum, default_value_t = Register::Auto)]
     pub register: Register,
+}
+
+/// `--driver`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Driver {
+    /// io_uring, or epoll where the kernel or the container forbids it
+    Auto,
+    /// io_uring, or refuse to start
+    #[value(name = "io_uring")]
+    IoUring,
+    /// epoll
+    Epoll,
+}
+
+impl Driver {
+    /// The word for it on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
 }
 
 /// `--send`.
@@ -227,6 +253,9 @@ pub struct DemoArgs {
     /// Where the output and the logs of the processes go; a new temporary directory without it
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// What drives the network of its TaskManagers
+    #[arg(long, value_enum, default_value_t = Driver::Auto)]
+    pub driver: Driver,
     /// Input lines per second, to watch it work
     #[arg(long, value_name = "R")]
     pub rate: Option<u64>,

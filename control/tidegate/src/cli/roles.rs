@@ -10,12 +10,12 @@ use tidegate_jobmanager::{JobManager, JobManagerConfig, Planner, StartError as J
 use tidegate_taskmanager::agent::End;
 use tidegate_taskmanager::plan::plan;
 use tidegate_taskmanager::{
-    Ended, Registration, RunningTaskManager, SegmentSize, SendMode, StartError as TaskManagerError,
-    TaskManager, TaskManagerConfig,
+    Driver as NetworkDriver, Ended, Registration, RunningTaskManager, SegmentSize, SendMode,
+    StartError as TaskManagerError, TaskManager, TaskManagerConfig,
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::args::{JobManagerArgs, NetworkArgs, Register, Send, TaskManagerArgs};
+use super::args::{Driver, JobManagerArgs, NetworkArgs, Register, Send, TaskManagerArgs};
 use super::exit::{Exit, Failure};
 use super::signals::Signals;
 use crate::Jobs;
@@ -74,7 +74,8 @@ pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Fai
     let running = TaskManager::start(config).map_err(taskmanager_failure)?;
     tracing::info!("network: {}", running.network);
     tracing::info!("files: {}", running.files);
-    println!("ready data={} slots={} id={:016x}", running.data_address, args.slots, running.id);
+    let RunningTaskManager { data_address, id, driver, .. } = &running;
+    println!("ready data={data_address} slots={} id={id:016x} driver={driver}", args.slots);
     while !running.has_ended() {
         if let Some(stop) = signals.wait(LOOK_EVERY) {
             running.stop(stop.reason());
@@ -88,6 +89,11 @@ pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs)
     let size = SegmentSize::new(network.segment_size);
     config.segment_size = size.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     config.segments = network.segments.unwrap_or(config.segments);
+    config.driver = match network.driver {
+        Driver::Auto => NetworkDriver::Auto,
+        Driver::IoUring => NetworkDriver::IoUring,
+        Driver::Epoll => NetworkDriver::Epoll,
+    };
     config.send = match network.send {
         Send::Auto => SendMode::Auto,
         Send::Fixed => SendMode::Fixed,
@@ -115,7 +121,7 @@ pub(super) fn jobmanager_failure(error: JobManagerError) -> Failure {
 /// Why a TaskManager does not start.
 pub(super) fn taskmanager_failure(error: TaskManagerError) -> Failure {
     let exit = match &error {
-        TaskManagerError::Slots { .. } => Exit::Usage,
+        TaskManagerError::Slots { .. } | TaskManagerError::Unregistrable => Exit::Usage,
         TaskManagerError::Endpoint(_)
         | TaskManagerError::Arena(_)
         | TaskManagerError::Slot(_)

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::cli::args::Driver;
 use crate::cli::exit::{Exit, Failure};
 use crate::limits::{CHILD_STOP_MAX, START_MAX};
 
@@ -34,7 +35,12 @@ struct Role {
 
 impl Cluster {
     /// Starts all of them and waits until each says that it is ready.
-    pub(super) fn start(folder: &Path, taskmanagers: u32, slots: u32) -> Result<Self, Failure> {
+    pub(super) fn start(
+        folder: &Path,
+        taskmanagers: u32,
+        slots: u32,
+        driver: Driver,
+    ) -> Result<Self, Failure> {
         let directory = folder.join("jobmanager");
         let any = "127.0.0.1:0";
         let line = ["jobmanager", "--rpc", any, "--rest", any, "--dir", &directory.display().to_string()];
@@ -47,7 +53,7 @@ impl Cluster {
         cluster.rest = rest;
         for number in 1..=taskmanagers {
             let slots = slots.to_string();
-            let line = ["taskmanager", "--jobmanager", &rpc, "--slots", &slots];
+            let line = ["taskmanager", "--jobmanager", &rpc, "--slots", &slots, "--driver", driver.name()];
             let (taskmanager, _) = Role::start(&format!("taskmanager-{number}"), folder, &line)?;
             cluster.children.insert(0, taskmanager);
         }

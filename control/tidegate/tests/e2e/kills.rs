@@ -33,16 +33,32 @@ use Fault::{Both, Connection, JobManager, TaskManager};
 /// What happens to each run, in an order that the seed decides. The JobManager and the first TaskManager of the
 /// runs without a fault of the JobManager live through them.
 const RUNS: [Run; 6] = [
-    ("wordcount 1", "auto", &[TaskManager, TaskManager, TaskManager, TaskManager, JobManager, Connection]),
-    ("wordcount 2", "plain", &[TaskManager, TaskManager, TaskManager, JobManager, Connection, Both]),
-    ("delays 1", "zc", &[TaskManager, TaskManager, TaskManager, JobManager, JobManager, Connection]),
-    ("delays 2", "auto", &[TaskManager, TaskManager, TaskManager, Connection]),
-    ("flights-clean 1", "fixed", &[TaskManager, TaskManager, TaskManager, JobManager, Connection, Both]),
-    ("flights-clean 2", "zc", &[TaskManager, TaskManager, TaskManager, TaskManager, Connection]),
+    (
+        "wordcount 1",
+        ["--send", "auto"],
+        &[TaskManager, TaskManager, TaskManager, TaskManager, JobManager, Connection],
+    ),
+    (
+        "wordcount 2",
+        ["--send", "plain"],
+        &[TaskManager, TaskManager, TaskManager, JobManager, Connection, Both],
+    ),
+    (
+        "delays 1",
+        ["--send", "zc"],
+        &[TaskManager, TaskManager, TaskManager, JobManager, JobManager, Connection],
+    ),
+    ("delays 2", ["--send", "auto"], &[TaskManager, TaskManager, TaskManager, Connection]),
+    (
+        "flights-clean 1",
+        ["--send", "fixed"],
+        &[TaskManager, TaskManager, TaskManager, JobManager, Connection, Both],
+    ),
+    ("flights-clean 2", ["--send", "zc"], &[TaskManager, TaskManager, TaskManager, TaskManager, Connection]),
 ];
 
-/// A name, how payloads are sent, and the faults.
-type Run = (&'static str, &'static str, &'static [Fault]);
+/// A name, flags of the TaskManagers, and the faults.
+type Run = (&'static str, [&'static str; 2], &'static [Fault]);
 
 /// How long a run takes at its rate when nothing goes wrong, in seconds: enough for its faults to come before its
 /// end, since the job moves on between them for a second each at most.
@@ -51,18 +67,25 @@ const SECONDS: usize = 12;
 #[test]
 fn wordcount_survives() {
     for run in [0, 1] {
-        survive(run, |cluster, random| {
-            let text = input::text(cluster.folder(), random, 60_000);
-            let expected = oracle::wordcount(&std::fs::read(&text).expect("just written"));
-            Work { job: "wordcount", input: text, lines: 60_000, expected }
-        });
+        survive(RUNS[run], wordcount);
     }
+}
+
+#[test]
+fn wordcount_survives_on_epoll() {
+    survive(("wordcount on epoll", ["--driver", "epoll"], &[TaskManager]), wordcount);
+}
+
+fn wordcount(cluster: &Cluster, random: &mut Random) -> Work {
+    let text = input::text(cluster.folder(), random, 60_000);
+    let expected = oracle::wordcount(&std::fs::read(&text).expect("just written"));
+    Work { job: "wordcount", input: text, lines: 60_000, expected }
 }
 
 #[test]
 fn delays_survives() {
     for run in [2, 3] {
-        survive(run, |_, _| {
+        survive(RUNS[run], |_, _| {
             let expected = oracle::delays(&input::flights_text());
             Work { job: "delays", input: input::flights(), lines: 336_776, expected }
         });
@@ -72,7 +95,7 @@ fn delays_survives() {
 #[test]
 fn flights_clean_survives() {
     for run in [4, 5] {
-        survive(run, |cluster, _| {
+        survive(RUNS[run], |cluster, _| {
             let flights = input::some_flights(cluster.folder(), 100_000);
             let expected = oracle::flights_clean(&std::fs::read_to_string(&flights).expect("just written"));
             Work { job: "flights-clean", input: flights, lines: 100_000, expected }
@@ -88,8 +111,8 @@ struct Work {
     expected: Expected,
 }
 
-fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
-    let (name, send, faults) = RUNS[run];
+fn survive(run: Run, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
+    let (name, flags, faults) = run;
     let mut random = Random::announced(name);
     let mut faults = faults.to_vec();
     if std::env::var_os("TIDEGATE_SKIP_CUTS").is_some() {
@@ -99,7 +122,7 @@ fn survive(run: usize, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
     random.shuffle(&mut faults);
     println!("{name}: {faults:?}");
 
-    let mut cluster = Cluster::start(2, &["--send", send]);
+    let mut cluster = Cluster::start(2, &flags);
     let spare_first = !faults.contains(&JobManager);
     let survivors: Vec<(u32, Footprint)> = if spare_first { footprints(&cluster) } else { Vec::new() };
     let work = work(&cluster, &mut random);

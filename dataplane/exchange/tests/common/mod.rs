@@ -11,25 +11,54 @@ use tidegate_exchange::{
     AttemptPlan, ChannelPlan, Endpoint, Exchange, ExchangeConfig, GatePlan, LocalHub, PartitionPlan,
     Prepared, SlotId, TaskIds, TaskPorts,
 };
-use tidegate_ring::{SendMode, UringConfig, UringRing};
+use tidegate_ring::{AnyRing, EpollConfig, EpollRing, SendMode, UringConfig, UringRing};
 
 pub const JOB: u128 = 7;
 pub const CLUSTER: u128 = 11;
 /// No test takes this long unless something hangs.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-pub type Slot = Exchange<UringRing>;
+pub type Slot = Exchange<AnyRing>;
 
 pub fn slot_id(taskmanager: u64) -> SlotId {
     SlotId { taskmanager, slot: 0 }
 }
 
-pub fn send_mode() -> SendMode {
+fn send_mode() -> SendMode {
     match std::env::var("TIDEGATE_TEST_SEND").as_deref() {
         Ok("fixed") => SendMode::Fixed,
         Ok("plain") => SendMode::Plain,
         Ok("zc") => SendMode::Zc,
         _ => SendMode::Auto,
+    }
+}
+
+/// Which driver carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    Uring(SendMode),
+    Epoll,
+}
+
+/// What `TIDEGATE_TEST_DRIVER` and `TIDEGATE_TEST_SEND` ask for.
+pub fn driver() -> Driver {
+    match std::env::var("TIDEGATE_TEST_DRIVER").as_deref() {
+        Ok("epoll") => Driver::Epoll,
+        _ => Driver::Uring(send_mode()),
+    }
+}
+
+impl Driver {
+    /// The ring of the slot whose shard is `shard`.
+    pub fn ring(self, arena: &Arena, shard: usize) -> AnyRing {
+        match self {
+            Self::Uring(send) => {
+                UringRing::new(arena, shard, &UringConfig { send, ..UringConfig::default() })
+                    .expect("io_uring")
+                    .into()
+            }
+            Self::Epoll => EpollRing::new(arena, &EpollConfig::default()).expect("epoll").into(),
+        }
     }
 }
 
@@ -39,7 +68,7 @@ pub struct Process {
     pub endpoint: Endpoint,
     pub segments: u32,
     pub segment_size: u32,
-    pub mode: SendMode,
+    pub driver: Driver,
     /// Slots that must all be registered before any of them dials.
     together: Option<Arc<Barrier>>,
 }
@@ -60,7 +89,7 @@ impl Process {
             endpoint,
             segments,
             segment_size: 32 << 10,
-            mode: send_mode(),
+            driver: driver(),
             together: None,
         }
     }
@@ -76,8 +105,7 @@ impl Process {
             huge_pages: HugePages::Never,
         })
         .expect("a small arena");
-        let ring = UringRing::new(&arena, 0, &UringConfig { send: self.mode, ..UringConfig::default() })
-            .expect("io_uring");
+        let ring = self.driver.ring(&arena, 0);
         let config = ExchangeConfig { me: self.me, cluster: CLUSTER };
         let slot = Exchange::new(ring, shards.remove(0), LocalHub::new(), self.endpoint.connector(), config);
         self.endpoint.register(self.me, slot.mailbox());

@@ -17,6 +17,7 @@ use super::{driver::Driver, ops, stable::Gather, token::Token, zero_copy::ZeroCo
 use crate::{
     fault::{IoFault, RingError, stop},
     limits::{NOTIFICATIONS_MAX, RETRIES_MAX, SEND_SLOTS},
+    parts,
     report::SendMode,
     ring::{Completion, ConnId, ReceiveParts, SendParts},
     socket,
@@ -127,7 +128,7 @@ impl Connection {
     pub(super) fn send(&mut self, driver: &mut Driver, parts: SendParts) {
         assert!(self.sending.is_none(), "misuse: a send is in flight on this connection already");
         assert!(!self.write_shut && !self.shutdown_wanted, "misuse: send after shutdown_write");
-        let total = parts.iter().map(|part| driver.send_bytes(part)).sum();
+        let total = parts::send_bytes(&driver.arena, &parts);
         assert!(total > 0, "misuse: a send of no bytes");
         let free = self.slots.iter().position(|slot| slot.notifications == 0);
         let free = free.expect("invariant: fewer sends wait for notifications than there are slots");
@@ -141,8 +142,8 @@ impl Connection {
     /// Submits what is left of the send in `slot`.
     fn push_send(&mut self, driver: &mut Driver, slot: u8) {
         let send = &self.slots[usize::from(slot)];
-        let pieces = send.parts.iter().map(|part| driver.send_piece(part));
-        let registered = self.send_list.fill(pieces, send.done, driver.registered.as_ref());
+        let pieces = parts::rest(parts::send_pieces(&driver.arena, &send.parts), send.done);
+        let registered = self.send_list.fill(pieces, driver.registered.as_ref());
 
         let op = if send.zero_copy && self.notifications_reserved < NOTIFICATIONS_MAX {
             SendOp::ZeroCopy
@@ -267,10 +268,10 @@ impl Connection {
 
     pub(super) fn receive(&mut self, driver: &mut Driver, parts: ReceiveParts) {
         assert!(self.receiving.is_none(), "misuse: a receive is in flight on this connection already");
-        self.receive_room = parts.iter().map(|part| driver.receive_bytes(part)).sum();
+        self.receive_room = parts::receive_bytes(&driver.arena, &parts);
         assert!(self.receive_room > 0, "misuse: a receive without room");
-        let pieces = parts.iter().map(|part| driver.receive_piece(part));
-        let registered = self.receive_list.fill(pieces, 0, driver.registered.as_ref());
+        let pieces = parts::rest(parts::receive_pieces(&driver.arena, &parts), 0);
+        let registered = self.receive_list.fill(pieces, driver.registered.as_ref());
         self.receiving = Some(parts);
         self.receive_fixed = registered && self.fixed_receive;
         self.receive_retries = 0;

@@ -12,7 +12,6 @@ use crate::{
     limits::REGISTERED_BYTES_MAX,
     memlock_limit,
     report::{Counters, ModeReason, Registration, RegistrationRung, SendMode},
-    ring::{ReceivePart, SendPart},
     sigpipe_is_deadly,
 };
 
@@ -50,32 +49,6 @@ impl Driver {
             counters: Counters::default(),
         })
     }
-
-    /// Bytes of a part of a send, which lies within what its segment was sealed with.
-    pub(super) fn send_bytes(&self, part: &SendPart) -> u64 {
-        check_part(part.offset, part.len, u64::from(self.arena.len_of(&part.segment)))
-    }
-
-    /// Bytes of a part of a receive, which lies within its segment.
-    pub(super) fn receive_bytes(&self, part: &ReceivePart) -> u64 {
-        check_part(part.offset, part.len, self.arena.segment_size() as u64)
-    }
-
-    /// Where a part of a send lies (rule 1).
-    pub(super) fn send_piece(&self, part: &SendPart) -> (*mut u8, u32) {
-        (self.arena.read_ptr(&part.segment).cast_mut().wrapping_add(part.offset as usize), part.len)
-    }
-
-    /// Where a part of a receive lies (rule 1).
-    pub(super) fn receive_piece(&self, part: &ReceivePart) -> (*mut u8, u32) {
-        (self.arena.write_ptr(&part.segment).wrapping_add(part.offset as usize), part.len)
-    }
-}
-
-fn check_part(offset: u32, len: u32, limit: u64) -> u64 {
-    let end = u64::from(offset) + u64::from(len);
-    assert!(end <= limit, "misuse: a part ends at byte {end} of a segment that has {limit}");
-    u64::from(len)
 }
 
 fn register(

@@ -7,14 +7,12 @@
 //!   none can.
 //!
 //! Files in reading order: `driver` (what is shared, rungs), `kernel` (in and out of the kernel), `connection` (what
-//! completions mean), `ops` and `stable` (what the kernel is given), `token`, `zero_copy`, `slab`, `bell`.
+//! completions mean), `ops` and `stable` (what the kernel is given), `token`, `zero_copy`; then the crate's `parts`, `slab` and `bell`, which all drivers share.
 
-mod bell;
 mod connection;
 mod driver;
 mod kernel;
 mod ops;
-mod slab;
 mod stable;
 #[cfg(test)]
 mod tests;
@@ -30,19 +28,18 @@ use std::{
 };
 
 use io_uring::{cqueue, types::Fd};
-use tidegate_arena::{Arena, Granted};
+use tidegate_arena::Arena;
 
-pub use self::bell::UringDoorbell;
-use self::{
-    bell::Bell, connection::Connection, driver::Driver, kernel::Kernel, slab::Slab, stable::Word,
-    token::Token,
-};
+use self::{connection::Connection, driver::Driver, kernel::Kernel, stable::Word, token::Token};
 use crate::{
+    bell::{Bell, EventfdDoorbell},
     fault::{RingError, say, stop},
     limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIMEOUT},
+    parts::give_back,
     probe::Capabilities,
     report::{DriverReport, Registration, SendMode},
     ring::{Completion, ConnId, ReceiveParts, Ring, SendParts},
+    slab::Slab,
 };
 
 /// How a [`UringRing`] is to be.
@@ -107,7 +104,7 @@ impl Default for UringConfig {
 /// ```
 pub struct UringRing {
     driver: Driver,
-    connections: Slab,
+    connections: Slab<Connection>,
     /// Finished connections of which the caller has not heard yet.
     closed: VecDeque<ConnId>,
     bell: Arc<Bell>,
@@ -263,36 +260,24 @@ impl UringRing {
 }
 
 /// The connection a completion names, which there must be.
-fn find(connections: &mut Slab, conn: ConnId) -> &mut Connection {
+fn find(connections: &mut Slab<Connection>, conn: ConnId) -> &mut Connection {
     connections
         .get(conn)
         .unwrap_or_else(|| stop(format_args!("a completion for {conn:?}, which is not in use")))
 }
 
-/// Returns the parts of a completion that nobody will look at to the arena.
-fn give_back(arena: &Arena, completion: Completion) {
-    match completion {
-        Completion::Sent { parts, .. } | Completion::Released { parts, .. } => {
-            parts.into_iter().for_each(|part| arena.release(arena.land(part.segment)));
-        }
-        Completion::Received { parts, .. } => {
-            parts.into_iter().for_each(|part| arena.release(arena.unpost::<Granted>(part.segment)));
-        }
-        Completion::Closed { .. } => {}
-    }
-}
-
 impl Ring for UringRing {
     type Socket = TcpStream;
-    type Doorbell = UringDoorbell;
+    type Doorbell = EventfdDoorbell;
 
-    fn doorbell(&self) -> UringDoorbell {
-        UringDoorbell::new(self.bell.clone())
+    fn doorbell(&self) -> EventfdDoorbell {
+        EventfdDoorbell::new(self.bell.clone())
     }
 
     fn attach(&mut self, socket: TcpStream) -> Result<ConnId, RingError> {
         let limit = self.connections.places();
-        let (conn, connection) = self.connections.take().ok_or(RingError::TooManyConnections { limit })?;
+        let (conn, connection) =
+            self.connections.take(Connection::vacant).ok_or(RingError::TooManyConnections { limit })?;
         let opened = connection.open(conn, socket, &self.driver);
         if opened.is_err() {
             self.connections.vacate(conn);
@@ -383,7 +368,7 @@ impl Drop for UringRing {
         // Rule 5: the kernel may still use all of it, so none of it is ever freed.
         let connections = self.connections.occupied();
         std::mem::forget(self.driver.arena.clone());
-        std::mem::forget(std::mem::take(&mut self.connections));
+        std::mem::forget(std::mem::replace(&mut self.connections, Slab::new(0)));
         std::mem::forget(self.bell_word.take());
         say(format_args!(
             "the kernel kept {} operations for {:?} after they were cancelled; leaking the arena and {connections} \

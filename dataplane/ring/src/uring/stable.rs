@@ -27,13 +27,12 @@ impl Gather {
         Self { at: NonNull::from(Box::leak(Box::new(pieces))), len: 0 }
     }
 
-    /// Lists `pieces` without their first `skip` bytes. Returns whether all of them lie in `registered`.
+    /// Lists `pieces`, none of them empty. Returns whether all of them lie in `registered`.
     ///
     /// The caller's rule 2: no operation that uses this list is in flight.
     pub(super) fn fill(
         &mut self,
-        pieces: impl Iterator<Item = (*mut u8, u32)>,
-        mut skip: u64,
+        pieces: impl Iterator<Item = (*mut u8, usize)>,
         registered: Option<&Range<usize>>,
     ) -> bool {
         // SAFETY: rule 2, no operation is in flight, so ours is the only access.
@@ -41,16 +40,9 @@ impl Gather {
         let mut inside = registered.is_some();
         let mut len = 0;
         for (base, bytes) in pieces {
-            let skipped = skip.min(u64::from(bytes));
-            skip -= skipped;
-            if skipped == u64::from(bytes) {
-                continue; // sent already, or empty: the kernel refuses empty pieces of registered buffers
-            }
-            let base = base.wrapping_add(skipped as usize);
-            let rest = bytes as usize - skipped as usize;
             inside &=
-                registered.is_some_and(|area| area.start <= base.addr() && base.addr() + rest <= area.end);
-            list.vectors[len] = libc::iovec { iov_base: base.cast(), iov_len: rest };
+                registered.is_some_and(|area| area.start <= base.addr() && base.addr() + bytes <= area.end);
+            list.vectors[len] = libc::iovec { iov_base: base.cast(), iov_len: bytes };
             len += 1;
         }
         assert!(len > 0, "an operation over no bytes");
@@ -116,6 +108,7 @@ impl Drop for Word {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parts;
 
     fn listed(gather: &Gather) -> Vec<(usize, usize)> {
         let at = |index| {
@@ -141,7 +134,7 @@ mod tests {
             (10, vec![(2000, 20), (3000, 30)]),
             (59, vec![(3029, 1)]),
         ] {
-            gather.fill(pieces(), skip, None);
+            gather.fill(parts::rest(pieces(), skip), None);
             assert_eq!(listed(&gather), expected, "skipping {skip}");
         }
     }
@@ -149,16 +142,19 @@ mod tests {
     #[test]
     fn one_byte_outside_is_outside() {
         let mut gather = Gather::new();
-        assert!(gather.fill(pieces(), 0, Some(&(1000..3030))));
-        assert!(!gather.fill(pieces(), 0, Some(&(1001..3030))));
-        assert!(!gather.fill(pieces(), 0, Some(&(1000..3029))));
-        assert!(gather.fill(pieces(), 10, Some(&(2000..3030))), "what is sent already does not count");
-        assert!(!gather.fill(pieces(), 0, None));
+        assert!(gather.fill(parts::rest(pieces(), 0), Some(&(1000..3030))));
+        assert!(!gather.fill(parts::rest(pieces(), 0), Some(&(1001..3030))));
+        assert!(!gather.fill(parts::rest(pieces(), 0), Some(&(1000..3029))));
+        assert!(
+            gather.fill(parts::rest(pieces(), 10), Some(&(2000..3030))),
+            "what is sent already does not count"
+        );
+        assert!(!gather.fill(parts::rest(pieces(), 0), None));
     }
 
     #[test]
     #[should_panic(expected = "no bytes")]
     fn nothing_to_do_is_a_bug() {
-        Gather::new().fill(pieces(), 60, None);
+        Gather::new().fill(parts::rest(pieces(), 60), None);
     }
 }

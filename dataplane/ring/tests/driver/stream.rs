@@ -6,11 +6,11 @@ use std::{
     thread,
 };
 
-use tidegate_ring::{Completion, Registration, Ring, SendMode, UringConfig};
+use tidegate_ring::{Completion, Registration, Ring, SendMode};
 
 use crate::{
     need_io_uring,
-    side::{MODES, PATIENCE, SEGMENT, Side, pair, pattern},
+    side::{Mode, PATIENCE, SEGMENT, Side, drivers, modes, pair, pattern},
 };
 
 const TOTAL: u64 = 6 << 20;
@@ -88,23 +88,21 @@ fn receive_all(mut side: Side, stream: TcpStream) -> u64 {
 
 #[test]
 fn a_stream_of_odd_sizes_arrives_in_every_mode() {
-    need_io_uring!();
-    for (send, registration) in MODES {
+    for mode in modes() {
         let (sender, receiver) = pair();
         let from = thread::spawn(move || {
-            let side = Side::new(send, registration);
+            let side = Side::new(mode);
             send_all(side, sender);
         });
-        let read = receive_all(Side::new(send, registration), receiver);
+        let read = receive_all(Side::new(mode), receiver);
         from.join().unwrap();
-        assert!(read >= TOTAL, "{send} {registration:?}");
+        assert!(read >= TOTAL, "{mode}");
     }
 }
 
 #[test]
 fn an_echo_crosses_both_ways_at_once() {
-    need_io_uring!();
-    for (send, registration) in MODES {
+    for mode in modes() {
         let (here, mut there) = pair();
         let echo = thread::spawn(move || {
             let mut buffer = vec![0; 5000];
@@ -116,7 +114,7 @@ fn an_echo_crosses_both_ways_at_once() {
                 there.write_all(&buffer[..read]).unwrap();
             }
         });
-        let mut side = Side::new(send, registration);
+        let mut side = Side::new(mode);
         let conn = side.ring().attach(here).unwrap();
         for round in 0..20 {
             let parts = side.parts(&[(1, 63 + round), (0, 3), (7, 9001)]);
@@ -140,10 +138,9 @@ fn an_echo_crosses_both_ways_at_once() {
 
 #[test]
 fn a_short_receive_fills_the_segments_in_order() {
-    need_io_uring!();
-    for (send, registration) in MODES {
+    for mode in modes() {
         let (here, mut there) = pair();
-        let mut side = Side::new(send, registration);
+        let mut side = Side::new(mode);
         let conn = side.ring().attach(here).unwrap();
         let room = side.room(&[(100, 3), (0, 4), (50, 1000), (0, 1000)]);
         side.ring().receive(conn, room).unwrap();
@@ -166,7 +163,7 @@ fn a_short_receive_fills_the_segments_in_order() {
 fn a_segment_of_another_shard_goes_the_plain_way() {
     need_io_uring!();
     let (here, mut there) = pair();
-    let mut side = Side::new(SendMode::Fixed, Registration::Required);
+    let mut side = Side::new(Mode::Uring(SendMode::Fixed, Registration::Required));
     let conn = side.ring().attach(here).unwrap();
     let mut parts = side.parts(&[(0, 100)]);
     parts.extend(side.parts_of(1, &[(0, 100)]).unwrap());
@@ -181,18 +178,19 @@ fn a_segment_of_another_shard_goes_the_plain_way() {
 
 #[test]
 fn two_rings_on_one_thread_take_turns() {
-    need_io_uring!();
-    let (a, b) = pair();
-    let config = UringConfig { connections_max: 1, ..UringConfig::default() };
-    let (mut from, mut to) = (Side::with(8, &config), Side::with(8, &config));
-    let (out, into) = (from.ring().attach(a).unwrap(), to.ring().attach(b).unwrap());
-    let parts = from.parts(&[(0, 5), (0, 6)]);
-    from.ring().send(out, parts).unwrap();
-    assert!(matches!(from.settle(), Completion::Sent { result: Ok(11), .. }));
-    let room = to.room(&[(0, SEGMENT)]);
-    to.ring().receive(into, room).unwrap();
-    to.ring().wait(Some(PATIENCE));
-    assert!(matches!(to.settle(), Completion::Received { result: Ok(11), .. }));
-    from.end();
-    to.end();
+    for mode in drivers() {
+        let (a, b) = pair();
+
+        let (mut from, mut to) = (Side::with(8, mode, 1), Side::with(8, mode, 1));
+        let (out, into) = (from.ring().attach(a).unwrap(), to.ring().attach(b).unwrap());
+        let parts = from.parts(&[(0, 5), (0, 6)]);
+        from.ring().send(out, parts).unwrap();
+        assert!(matches!(from.settle(), Completion::Sent { result: Ok(11), .. }));
+        let room = to.room(&[(0, SEGMENT)]);
+        to.ring().receive(into, room).unwrap();
+        to.ring().wait(Some(PATIENCE));
+        assert!(matches!(to.settle(), Completion::Received { result: Ok(11), .. }));
+        from.end();
+        to.end();
+    }
 }

@@ -1,6 +1,7 @@
-//! The doorbell of a ring: a flag in memory while the slot is awake, an eventfd that its ring reads while it sleeps.
+//! The doorbell of a ring: a flag in memory while the slot is awake, an eventfd that its driver watches while it sleeps.
 //!
-//! Shared by the slot thread and all doorbells. Always: unread eventfd writes ≤ 1; whoever rings after publishing work
+//! Shared by the slot thread and all doorbells, and the same for every driver of the host. Always: unheard eventfd
+//! writes ≤ 1; whoever rings after publishing work
 //! makes the current or the next wait return.
 
 use std::{
@@ -17,7 +18,7 @@ use tidegate_arena::sleep::SleepFlag;
 
 use crate::{Doorbell, RingError};
 
-pub(super) struct Bell {
+pub(crate) struct Bell {
     /// The work that a ring announces: somebody rang since the last wait.
     rung: AtomicBool,
     sleep: SleepFlag,
@@ -25,7 +26,7 @@ pub(super) struct Bell {
 }
 
 impl Bell {
-    pub(super) fn new() -> Result<Arc<Self>, RingError> {
+    pub(crate) fn new() -> Result<Arc<Self>, RingError> {
         // SAFETY: rule 7, a system call without pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
@@ -36,13 +37,13 @@ impl Bell {
         Ok(Arc::new(Self { rung: AtomicBool::new(false), sleep: SleepFlag::new(), eventfd }))
     }
 
-    /// For the ring to read from.
-    pub(super) fn fd(&self) -> RawFd {
+    /// For the driver to read from or to watch.
+    pub(crate) fn fd(&self) -> RawFd {
         self.eventfd.as_raw_fd()
     }
 
     /// Slot: about to block. False: somebody rang since the last call, so do not. If true, call `awake` afterwards.
-    pub(super) fn may_sleep(&self) -> bool {
+    pub(crate) fn may_sleep(&self) -> bool {
         self.sleep.prepare_sleep();
         let rung = self.rung.swap(false, Ordering::AcqRel);
         if rung {
@@ -52,32 +53,32 @@ impl Bell {
     }
 
     /// Slot: back from blocking.
-    pub(super) fn awake(&self) {
+    pub(crate) fn awake(&self) {
         self.sleep.awake();
         // The caller of the wait looks at all work anyway, so a ring up to here needs no further turn.
         self.rung.swap(false, Ordering::AcqRel);
     }
 
-    /// Slot: the ring has read the eventfd.
-    pub(super) fn heard(&self) {
+    /// Slot: the driver has noticed the write.
+    pub(crate) fn heard(&self) {
         self.sleep.heard();
     }
 }
 
-/// The doorbell of a [`UringRing`](crate::UringRing).
+/// The doorbell of a [`UringRing`](crate::UringRing) or [`EpollRing`](crate::EpollRing).
 ///
 /// One atomic exchange if somebody rang before and the slot has not waited since; one more fence and load if not; one
 /// system call only for the first ring after the slot fell asleep.
 #[derive(Clone)]
-pub struct UringDoorbell(Arc<Bell>);
+pub struct EventfdDoorbell(Arc<Bell>);
 
-impl UringDoorbell {
-    pub(super) fn new(bell: Arc<Bell>) -> Self {
+impl EventfdDoorbell {
+    pub(crate) fn new(bell: Arc<Bell>) -> Self {
         Self(bell)
     }
 }
 
-impl Doorbell for UringDoorbell {
+impl Doorbell for EventfdDoorbell {
     fn ring(&self) {
         // If it was rung already, the slot has yet to take that ring off, and looks at all work after that.
         if self.0.rung.swap(true, Ordering::AcqRel) || !self.0.sleep.wake() {
@@ -91,9 +92,9 @@ impl Doorbell for UringDoorbell {
     }
 }
 
-impl std::fmt::Debug for UringDoorbell {
+impl std::fmt::Debug for EventfdDoorbell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UringDoorbell").field("sleeping", &self.0.sleep.sleeping()).finish()
+        f.debug_struct("EventfdDoorbell").field("sleeping", &self.0.sleep.sleeping()).finish()
     }
 }
 
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn an_awake_slot_costs_no_write_and_loses_no_ring() {
         let bell = Bell::new().unwrap();
-        let doorbell = UringDoorbell::new(bell.clone());
+        let doorbell = EventfdDoorbell::new(bell.clone());
         doorbell.ring();
         doorbell.ring();
         assert!(!bell.may_sleep(), "rung before the wait");

@@ -3,14 +3,15 @@
 //! A [`Side`] owns arena, shard and ring. `Side::end` checks that no segment was lost.
 
 use std::{
+    fmt,
     net::{TcpListener, TcpStream},
     time::Duration,
 };
 
 use tidegate_arena::{Arena, ArenaConfig, Granted, Holder, HolderKind, HugePages, SegmentSize, Shard};
 use tidegate_ring::{
-    Completion, ReceivePart, ReceiveParts, Registration, Ring, SendMode, SendPart, SendParts, UringConfig,
-    UringRing,
+    AnyRing, Completion, EpollConfig, EpollRing, ReceivePart, ReceiveParts, Registration, Ring, SendMode,
+    SendPart, SendParts, UringConfig, UringRing, probe,
 };
 
 pub const SEGMENT: u32 = 16 << 10;
@@ -47,28 +48,37 @@ pub struct Side {
     pub arena: Arena,
     pub shards: Vec<Shard>,
     /// First, so that it is dropped by hand before the ledger is looked at.
-    pub ring: Option<UringRing>,
+    pub ring: Option<AnyRing>,
     /// Bytes of the pattern handed to `parts` and checked by `verify`.
     pub written: u64,
     pub read: u64,
 }
 
 impl Side {
-    pub fn new(send: SendMode, registration: Registration) -> Self {
+    pub fn new(mode: Mode) -> Self {
         // Half a MiB: unprivileged users may lock eight for everything that runs at once.
-        Self::with(32, &UringConfig { send, registration, connections_max: 4 })
+        Self::with(32, mode, 4)
     }
 
-    pub fn with(segments: u32, config: &UringConfig) -> Self {
+    pub fn with(segments: u32, mode: Mode, connections_max: u32) -> Self {
         let segment_size = SegmentSize::new(SEGMENT).unwrap();
         // A second shard, which the ring does not register.
         let arena = ArenaConfig { segment_size, shards: vec![segments, 4], huge_pages: HugePages::Never };
         let (arena, shards) = Arena::map(&arena).unwrap();
-        let ring = Some(UringRing::new(&arena, 0, config).unwrap());
-        Self { arena, shards, ring, written: 0, read: 0 }
+        let ring = match mode {
+            Mode::Uring(send, registration) => {
+                let config = UringConfig { send, registration, connections_max };
+                UringRing::new(&arena, 0, &config).unwrap().into()
+            }
+            Mode::Epoll => {
+                let config = EpollConfig { connections_max, ..EpollConfig::default() };
+                EpollRing::new(&arena, &config).unwrap().into()
+            }
+        };
+        Self { arena, shards, ring: Some(ring), written: 0, read: 0 }
     }
 
-    pub fn ring(&mut self) -> &mut UringRing {
+    pub fn ring(&mut self) -> &mut AnyRing {
         self.ring.as_mut().unwrap()
     }
 
@@ -181,13 +191,45 @@ impl Side {
     }
 }
 
-pub const MODES: [(SendMode, Registration); 8] = [
-    (SendMode::Fixed, Registration::Required),
-    (SendMode::Fixed, Registration::Never),
-    (SendMode::Plain, Registration::Required),
-    (SendMode::Plain, Registration::Never),
-    (SendMode::Zc, Registration::Required),
-    (SendMode::Zc, Registration::Never),
-    (SendMode::Auto, Registration::Auto),
-    (SendMode::Auto, Registration::Never),
+/// A driver and what it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Uring(SendMode, Registration),
+    Epoll,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uring(send, registration) => write!(f, "io_uring, {send}, {registration:?}"),
+            Self::Epoll => f.write_str("epoll"),
+        }
+    }
+}
+
+/// io_uring with everything automatic.
+pub const AUTO: Mode = Mode::Uring(SendMode::Auto, Registration::Auto);
+
+/// Every mode of every driver.
+const MODES: [Mode; 9] = [
+    Mode::Uring(SendMode::Fixed, Registration::Required),
+    Mode::Uring(SendMode::Fixed, Registration::Never),
+    Mode::Uring(SendMode::Plain, Registration::Required),
+    Mode::Uring(SendMode::Plain, Registration::Never),
+    Mode::Uring(SendMode::Zc, Registration::Required),
+    Mode::Uring(SendMode::Zc, Registration::Never),
+    AUTO,
+    Mode::Uring(SendMode::Auto, Registration::Never),
+    Mode::Epoll,
 ];
+
+/// Those that may be used here; why not the others is printed.
+pub fn modes() -> impl Iterator<Item = Mode> {
+    let usable = probe().io_uring.inspect_err(|obstacle| println!("io_uring is skipped: {obstacle}")).is_ok();
+    MODES.into_iter().filter(move |mode| usable || *mode == Mode::Epoll)
+}
+
+/// One mode of each driver that may be used here.
+pub fn drivers() -> impl Iterator<Item = Mode> {
+    modes().filter(|mode| matches!(*mode, AUTO | Mode::Epoll))
+}

@@ -7,12 +7,9 @@ use std::{
 };
 
 use socket2::SockRef;
-use tidegate_ring::{Completion, IoFault, Registration, Ring, RingError, SendMode, UringConfig, UringRing};
+use tidegate_ring::{Completion, EpollConfig, EpollRing, IoFault, Ring, RingError, UringConfig, UringRing};
 
-use crate::{
-    need_io_uring,
-    side::{MODES, SEGMENT, Side, pair},
-};
+use crate::side::{Mode, SEGMENT, Side, drivers, modes, pair};
 
 fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -21,10 +18,9 @@ fn reset(stream: TcpStream) {
 
 #[test]
 fn the_peers_end_of_file_is_zero_bytes() {
-    need_io_uring!();
-    for (send, registration) in MODES {
+    for mode in modes() {
         let (here, there) = pair();
-        let mut side = Side::new(send, registration);
+        let mut side = Side::new(mode);
         let conn = side.ring().attach(here).unwrap();
         let room = side.room(&[(0, 10), (0, 10)]);
         side.ring().receive(conn, room).unwrap();
@@ -43,10 +39,9 @@ fn the_peers_end_of_file_is_zero_bytes() {
 
 #[test]
 fn a_reset_is_a_fault_of_the_peer_and_no_signal() {
-    need_io_uring!();
-    for (send, registration) in MODES {
+    for mode in modes() {
         let (here, there) = pair();
-        let mut side = Side::new(send, registration);
+        let mut side = Side::new(mode);
         let conn = side.ring().attach(here).unwrap();
         let room = side.room(&[(0, 10)]);
         side.ring().receive(conn, room).unwrap();
@@ -77,12 +72,11 @@ fn a_reset_is_a_fault_of_the_peer_and_no_signal() {
 
 #[test]
 fn a_reset_ends_a_send_that_waits_for_the_peer() {
-    need_io_uring!();
-    for (send, registration) in MODES {
+    for mode in modes() {
         let (here, there) = pair();
         SockRef::from(&here).set_send_buffer_size(4096).unwrap();
         SockRef::from(&there).set_recv_buffer_size(4096).unwrap();
-        let mut side = Side::new(send, registration);
+        let mut side = Side::new(mode);
         let conn = side.ring().attach(here).unwrap();
         let parts = side.parts(&[(0, SEGMENT); 20]);
         side.ring().send(conn, parts).unwrap();
@@ -104,40 +98,47 @@ fn a_reset_ends_a_send_that_waits_for_the_peer() {
 
 #[test]
 fn an_unconnected_socket_is_refused_and_costs_no_place() {
-    need_io_uring!();
-    let mut side = Side::with(8, &UringConfig { connections_max: 1, ..UringConfig::default() });
-    let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let refusal = side.ring().attach(unconnected.into()).unwrap_err();
-    assert!(matches!(refusal, RingError::Os { call: "getpeername", .. }), "{refusal}");
-    let (here, _there) = pair();
-    side.ring().attach(here).unwrap();
-    side.end();
+    for mode in drivers() {
+        let mut side = Side::with(8, mode, 1);
+        let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let refusal = side.ring().attach(unconnected.into()).unwrap_err();
+        assert!(matches!(refusal, RingError::Os { call: "getpeername", .. }), "{refusal}");
+        let (here, _there) = pair();
+        side.ring().attach(here).unwrap();
+        side.end();
+    }
 }
 
 #[test]
 fn bounds_of_the_configuration_are_refused_by_name() {
-    let side = Side::new(SendMode::Plain, Registration::Never);
+    let side = Side::new(Mode::Epoll);
     for found in [0, 4097] {
         let config = UringConfig { connections_max: found, ..UringConfig::default() };
         assert_eq!(UringRing::new(&side.arena, 0, &config).unwrap_err(), RingError::Connections { found });
+        let config = EpollConfig { connections_max: found, ..EpollConfig::default() };
+        assert_eq!(EpollRing::new(&side.arena, &config).unwrap_err(), RingError::Connections { found });
     }
     let refusal = UringRing::new(&side.arena, 2, &UringConfig::default()).unwrap_err();
     assert_eq!(refusal, RingError::Shard { shard: 2, shards: 2 });
     side.end();
 }
 
-/// Runs `misuse` on a fresh connection; it must panic. The ring survives to be dropped.
-fn assert_misuse(text: &str, misuse: impl FnOnce(&mut Side, tidegate_ring::ConnId)) {
-    need_io_uring!();
-    let (here, mut there) = pair();
-    let mut side = Side::new(SendMode::Auto, Registration::Auto);
-    let conn = side.ring().attach(here).unwrap();
-    let panic =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| misuse(&mut side, conn))).unwrap_err();
-    let found =
-        panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied()).unwrap();
-    assert!(found.contains(text), "{found}");
-    there.write_all(b"still there").unwrap();
+/// Runs `misuse` on a fresh connection of each driver; it must panic. The ring survives to be dropped.
+fn assert_misuse(text: &str, misuse: impl Fn(&mut Side, tidegate_ring::ConnId)) {
+    for mode in drivers() {
+        let (here, mut there) = pair();
+        let mut side = Side::new(mode);
+        let conn = side.ring().attach(here).unwrap();
+        let panic =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| misuse(&mut side, conn))).unwrap_err();
+        let found = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(panic.downcast_ref::<&str>().copied())
+            .unwrap();
+        assert!(found.contains(text), "{found}");
+        there.write_all(b"still there").unwrap();
+    }
 }
 
 #[test]

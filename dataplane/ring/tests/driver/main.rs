@@ -1,4 +1,4 @@
-//! The io_uring driver against real sockets on loopback. Skipped, with the reason printed, where io_uring is forbidden.
+//! The drivers against real sockets on loopback. Where io_uring is forbidden its part is skipped, with the reason printed.
 //!
 //! Nothing here sleeps: every step waits for a completion, a byte on a peer's blocking socket, or a thread.
 

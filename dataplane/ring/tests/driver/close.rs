@@ -10,7 +10,7 @@ use tidegate_ring::{Completion, ConnId, IoFault, Registration, Ring, SendMode};
 
 use crate::{
     need_io_uring,
-    side::{MODES, SEGMENT, Side, pair},
+    side::{Mode, SEGMENT, Side, drivers, modes, pair},
 };
 
 /// A connection whose peer does not read, with a send that cannot end and a receive that waits.
@@ -29,9 +29,8 @@ fn stuck(side: &mut Side) -> (ConnId, TcpStream) {
 
 #[test]
 fn closing_returns_every_part_and_then_says_so() {
-    need_io_uring!();
-    for (send, registration) in MODES {
-        let mut side = Side::new(send, registration);
+    for mode in modes() {
+        let mut side = Side::new(mode);
         let (conn, _there) = stuck(&mut side);
         side.ring().close(conn);
         side.ring().close(conn); // once is enough
@@ -50,7 +49,7 @@ fn closing_returns_every_part_and_then_says_so() {
         assert_eq!(
             (sent, received),
             (Some(Err(IoFault::Cancelled)), Some(Err(IoFault::Cancelled))),
-            "{send}"
+            "{mode}"
         );
         side.assert_all_free();
 
@@ -66,10 +65,9 @@ fn closing_returns_every_part_and_then_says_so() {
 
 #[test]
 fn operations_still_queued_here_are_returned_as_well() {
-    need_io_uring!();
-    for (send, registration) in MODES {
+    for mode in modes() {
         let (here, _there) = pair();
-        let mut side = Side::new(send, registration);
+        let mut side = Side::new(mode);
         let conn = side.ring().attach(here).unwrap();
         let (parts, room) = (side.parts(&[(0, 100)]), side.room(&[(0, 100)]));
         side.ring().send(conn, parts).unwrap();
@@ -88,7 +86,7 @@ fn operations_still_queued_here_are_returned_as_well() {
         assert_eq!(
             (sent, received),
             (Some(Err(IoFault::Cancelled)), Some(Err(IoFault::Cancelled))),
-            "{send}"
+            "{mode}"
         );
         side.end();
     }
@@ -96,27 +94,27 @@ fn operations_still_queued_here_are_returned_as_well() {
 
 #[test]
 fn an_idle_connection_closes_without_waiting() {
-    need_io_uring!();
-    let (here, mut there) = pair();
-    let mut side = Side::new(SendMode::Auto, Registration::Auto);
-    let conn = side.ring().attach(here).unwrap();
-    side.ring().close(conn);
-    let enters = side.ring().report().counters.enters;
-    side.ring().wait(None); // returns at once: there is something to tell
-    assert_eq!(side.ring().report().counters.enters, enters);
-    assert!(matches!(side.settle(), Completion::Closed { conn: closed } if closed == conn));
-    assert_eq!(there.read(&mut [0]).unwrap(), 0, "the peer sees the end");
-    assert_eq!(side.ring().report().connections, 0);
-    side.end();
+    for mode in drivers() {
+        let (here, mut there) = pair();
+        let mut side = Side::new(mode);
+        let conn = side.ring().attach(here).unwrap();
+        side.ring().close(conn);
+        let enters = side.ring().report().counters.enters;
+        side.ring().wait(None); // returns at once: there is something to tell
+        assert_eq!(side.ring().report().counters.enters, enters);
+        assert!(matches!(side.settle(), Completion::Closed { conn: closed } if closed == conn));
+        assert_eq!(there.read(&mut [0]).unwrap(), 0, "the peer sees the end");
+        assert_eq!(side.ring().report().connections, 0);
+        side.end();
+    }
 }
 
 #[test]
 fn the_write_side_is_shut_behind_the_send_in_flight() {
-    need_io_uring!();
-    for (send, registration) in MODES {
+    for mode in modes() {
         let (here, mut there) = pair();
         SockRef::from(&here).set_send_buffer_size(4096).unwrap();
-        let mut side = Side::new(send, registration);
+        let mut side = Side::new(mode);
         let conn = side.ring().attach(here).unwrap();
         let parts = side.parts(&[(0, SEGMENT); 20]);
         side.ring().send(conn, parts).unwrap();
@@ -140,9 +138,8 @@ fn the_write_side_is_shut_behind_the_send_in_flight() {
 
 #[test]
 fn dropping_a_ring_takes_everything_back_from_the_kernel() {
-    need_io_uring!();
-    for (send, registration) in MODES {
-        let mut side = Side::new(send, registration);
+    for mode in modes() {
+        let mut side = Side::new(mode);
         let (_one, _peer) = stuck(&mut side);
         let (here, _there) = pair();
         let two = side.ring().attach(here).unwrap();
@@ -160,7 +157,7 @@ fn zero_copy_beyond_the_notifications_outstanding_is_copied() {
         let (here, there) = pair();
         SockRef::from(&here).set_send_buffer_size(200 << 10).unwrap();
         SockRef::from(&there).set_recv_buffer_size(32 << 10).unwrap();
-        let mut side = Side::new(SendMode::Zc, registration);
+        let mut side = Side::new(Mode::Uring(SendMode::Zc, registration));
         let conn = side.ring().attach(here).unwrap();
         // The peer's window is soon full, so that sends are accepted and their notifications are not due.
         for _ in 0..20 {
@@ -188,7 +185,7 @@ fn closing_does_not_wait_for_a_peer_that_never_acknowledges() {
     let (here, there) = pair();
     SockRef::from(&here).set_send_buffer_size(200 << 10).unwrap();
     SockRef::from(&there).set_recv_buffer_size(32 << 10).unwrap();
-    let mut side = Side::new(SendMode::Zc, Registration::Auto);
+    let mut side = Side::new(Mode::Uring(SendMode::Zc, Registration::Auto));
     let conn = side.ring().attach(here).unwrap();
     for _ in 0..20 {
         let parts = side.parts(&[(0, SEGMENT)]);

@@ -1,0 +1,91 @@
+//! Jobs on epoll: because it was asked for, and because a container's seccomp profile forbids io_uring.
+
+use std::path::Path;
+
+use crate::support::cluster::Cluster;
+use crate::support::job::Job;
+use crate::support::output::check;
+use crate::support::process::tidegate;
+use crate::support::random::Random;
+use crate::support::{WHOLE_JOB, input, oracle};
+
+/// `tidegate run wordcount` with `flags`: what comes out is what the oracle says.
+fn run_wordcount(flags: &[&str]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = input::text(folder.path(), &mut Random::announced("wordcount by driver"), 20_000);
+    let expected = oracle::wordcount(&std::fs::read(&text).expect("just written"));
+    let output = folder.path().join("output");
+    let mut line = vec!["run", "wordcount", "--parallelism", "3"];
+    line.extend(flags);
+    line.extend(["--", "--input", path(&text), "--output", path(&output)]);
+    let finished = tidegate(folder.path(), WHOLE_JOB, &line);
+    assert!(finished.status.success(), "{finished:#?}");
+    check(&output, expected);
+}
+
+#[test]
+fn a_job_runs_on_epoll_when_told_so() {
+    run_wordcount(&["--driver", "epoll"]);
+}
+
+#[test]
+fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
+    // The filter is the thread's own, and inherited by the processes that it starts.
+    let test = || {
+        forbid_io_uring();
+        run_wordcount(&[]);
+
+        let mut cluster = Cluster::start(2, &[]);
+        let list = cluster.get("/taskmanagers").expect("the JobManager is there");
+        for one in list["taskmanagers"].as_array().expect("a list") {
+            let id = one["id"].as_str().expect("an id");
+            let details = cluster.get(&format!("/taskmanagers/{id}")).expect("the JobManager is there");
+            let text = details.to_string();
+            assert!(
+                text.contains("epoll [") && text.contains("not io_uring: container: a seccomp"),
+                "{text}"
+            );
+        }
+        for process in &cluster.taskmanagers {
+            assert!(
+                process
+                    .lines()
+                    .iter()
+                    .any(|line| line.starts_with("ready") && line.ends_with("driver=epoll"))
+            );
+        }
+        let output = cluster.output("sums");
+        let flags = ["--records", "200000", "--keys", "500", "--output", path(&output)];
+        let mut job = Job::submit(&mut cluster, "keyed-sum", 4, &flags);
+        job.finish(&cluster, WHOLE_JOB);
+        check(&output, oracle::keyed_sum(200_000, 500));
+        cluster.stop();
+    };
+    std::thread::spawn(test).join().expect("the test on its thread");
+}
+
+/// Makes io_uring_setup answer EPERM on this thread, as Docker's default profile does.
+fn forbid_io_uring() {
+    let load_number = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let jump_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
+    let setup = libc::SYS_io_uring_setup as u32;
+    let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let mut program = [
+        libc::sock_filter { code: load_number, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: jump_equal, jt: 0, jf: 1, k: setup },
+        libc::sock_filter { code: answer, jt: 0, jf: 0, k: eperm },
+        libc::sock_filter { code: answer, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: a call without pointers.
+    let failed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(failed, 0);
+    // SAFETY: the filter and the program it points to are live locals; the kernel copies them.
+    let failed = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
+    assert_eq!(failed, 0);
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("paths of the tests are UTF-8")
+}
