@@ -62,7 +62,7 @@ type Run = (&'static str, [&'static str; 2], &'static [Fault]);
 
 /// How long a run takes at its rate when nothing goes wrong, in seconds: enough for its faults to come before its
 /// end, since the job moves on between them for a second each at most.
-const SECONDS: usize = 12;
+const SECONDS: usize = 16;
 
 #[test]
 fn wordcount_survives() {
@@ -128,17 +128,19 @@ fn survive(run: Run, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
     let work = work(&cluster, &mut random);
     let output = cluster.output("out");
     let rate = (work.lines / SECONDS).to_string();
+    let mut progress = Progress::measure(&mut cluster, &work);
     let mut watch = Watch::start(&output, work.expected);
     let flags = ["--input", path(&work.input), "--output", path(&output), "--rate", &rate];
     let mut job = Job::submit(&mut cluster, work.job, 4, &flags);
 
     let mut committed = 0;
     for (at, fault) in faults.iter().enumerate() {
-        committed = inject(*fault, &mut cluster, &mut job, &mut random, spare_first, &watch);
+        committed = inject(*fault, &mut cluster, &mut job, &mut random, spare_first, &watch, &mut progress);
         watch.check();
         println!("{name}: fault {} of {}, {fault:?}, survived", at + 1, faults.len());
     }
     job.finish(&cluster, WHOLE_JOB);
+    progress.check(&cluster, &job);
     if work.job == "flights-clean" {
         assert!(committed > 0, "rows become visible with checkpoints");
         // A row is committed with the checkpoint that has read it, so what was visible was not read again.
@@ -158,6 +160,49 @@ fn survive(run: Run, work: impl FnOnce(&Cluster, &mut Random) -> Work) {
     cluster.stop();
 }
 
+/// How much of its input a job is known to have behind it for good: what was read before a checkpoint began that
+/// completed. Counted at the vertex that takes lines apart.
+struct Progress {
+    vertex: &'static str,
+    /// What the vertex emits over the whole input.
+    whole: u64,
+    /// Of that, what no attempt from now on may emit again, at least.
+    covered: u64,
+}
+
+impl Progress {
+    /// Runs the job once without faults.
+    fn measure(cluster: &mut Cluster, work: &Work) -> Self {
+        let vertex = if work.job == "wordcount" { "words" } else { "parse" };
+        let output = cluster.output("undisturbed");
+        let flags = ["--input", path(&work.input), "--output", path(&output)];
+        let mut job = Job::submit(cluster, work.job, 4, &flags);
+        job.finish(cluster, WHOLE_JOB);
+        let whole = job.metric_of(cluster, vertex, "write-records").expect("the JobManager is there");
+        cluster.wait_slots(2 * SLOTS);
+        Self { vertex, whole, covered: 0 }
+    }
+
+    /// Waits until a checkpoint has completed that began after now.
+    fn cover(&mut self, cluster: &Cluster, job: &Job) {
+        let emitted = job.metric_of(cluster, self.vertex, "write-records").unwrap_or(0);
+        let now = job.checkpoints(cluster).expect("the JobManager is there").completed();
+        // The next one may have begun already.
+        wait_for("two checkpoints more", SOON, || {
+            (job.checkpoints(cluster)?.completed() >= now + 2).then_some(())
+        });
+        self.covered += emitted;
+    }
+
+    /// The last attempt went on from there.
+    fn check(&self, cluster: &Cluster, job: &Job) {
+        let emitted = job.metric_of(cluster, self.vertex, "write-records").expect("the JobManager is there");
+        let left = self.whole - self.covered;
+        assert!(emitted <= left, "{emitted} emitted by the last attempt, at most {left} were left");
+        println!("{emitted} of {} emitted by the last attempt, at most {left} were left", self.whole);
+    }
+}
+
 /// One fault at a random moment of a running job, and the way back from it. Returns how many rows were visible
 /// before the fault.
 fn inject(
@@ -167,6 +212,7 @@ fn inject(
     random: &mut Random,
     spare_first: bool,
     watch: &Watch,
+    progress: &mut Progress,
 ) -> u64 {
     cluster.wait_slots(2 * SLOTS);
     job.wait_running(cluster, SOON);
@@ -176,6 +222,9 @@ fn inject(
         wait_for("another checkpoint", SOON, || {
             (job.checkpoints(cluster)?.completed() > start.completed()).then_some(())
         });
+    }
+    if random.below(2) == 0 {
+        progress.cover(cluster, job);
     }
     std::thread::sleep(random.up_to(Duration::from_millis(500)));
     let before = job.checkpoints(cluster).expect("the JobManager is there");
