@@ -24,4 +24,4 @@ mod shell;
 pub use config::{JobManagerConfig, Planned, Planner, RestartPolicy};
 pub use directory::DirectoryError;
 pub use record::{JobRecord, JobRequest, JobState};
-pub use shell::{JobManager, RunningJobManager, StartError};
+pub use shell::{Ended, JobManager, RunningJobManager, StartError};

@@ -43,9 +43,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] LocalStoreError),
     /// It cannot listen.
-    #[error(
-        "cannot listen at {address} for {purpose}: {source}; choose another address or stop what uses it"
-    )]
+    #[error("cannot listen at {address} for {purpose}: {source}; {}", listen_advice(source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -63,6 +61,17 @@ pub enum StartError {
     /// The system gives no thread or runtime.
     #[error("the system refuses a thread or runtime: {0}")]
     System(std::io::Error),
+}
+
+/// Why a JobManager ended that nobody had told to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// A newer leader exists.
+    #[error("this JobManager no longer leads: {0}")]
+    Deposed(String),
+    /// Its thread is gone without a word of its own.
+    #[error("the JobManager's thread died; its panic is on stderr")]
+    Died,
 }
 
 /// A JobManager at work. Dropping it shuts it down.
@@ -139,9 +148,12 @@ impl RunningJobManager {
         self.slots.clone()
     }
 
-    /// Why it ended by itself (a newer leader exists), if it did.
-    pub fn ended(&self) -> Option<String> {
-        self.ended.borrow().clone()
+    /// Why it ended by itself, if it did.
+    pub fn ended(&self) -> Option<Ended> {
+        // Looked at first: a thread that has a reason gives it before it ends.
+        let over = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        let reason = self.ended.borrow().clone();
+        reason.map(Ended::Deposed).or(over.then_some(Ended::Died))
     }
 
     /// Says goodbye to TaskManagers, lets store operations under way end, and returns when all is released.
@@ -168,9 +180,58 @@ impl Drop for RunningJobManager {
     }
 }
 
+/// What to change, by what the system says: only some of it is the address's fault.
+fn listen_advice(source: &std::io::Error) -> &'static str {
+    match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::MFILE) => "raise this process's limit of open files (ulimit -n)",
+        Some(rustix::io::Errno::NFILE) => "raise the system's limit of open files (fs.file-max)",
+        _ => "choose another address or stop what uses it",
+    }
+}
+
 fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, StartError> {
     let error = |source| StartError::Listen { address, purpose, source };
     let listener = TcpListener::bind(address).map_err(error)?;
     listener.set_nonblocking(true).map_err(error)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_thread_that_dies_is_an_end_and_stopping_it_returns() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (events, inbox) = mpsc::channel(1);
+        let (slots_to, slots) = watch::channel(0);
+        let (ended_to, ended) = watch::channel(None);
+        let thread = std::thread::spawn(move || {
+            let _owned = (inbox, slots_to, ended_to);
+            panic!("as any bug would");
+        });
+        let thread = Some(thread);
+        let running =
+            RunningJobManager { rpc_addr: any, rest_addr: any, epoch: 1, events, slots, ended, thread };
+        while running.ended().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(running.ended(), Some(Ended::Died));
+        running.shutdown();
+    }
+
+    #[test]
+    fn an_address_is_blamed_only_for_its_own_faults() {
+        let said = |errno: Errno| {
+            let source = std::io::Error::from(errno);
+            let address = SocketAddr::from(([127, 0, 0, 1], 6123));
+            StartError::Listen { address, purpose: "TaskManagers (--rpc)", source }.to_string()
+        };
+        assert!(said(Errno::ADDRINUSE).contains("choose another address"));
+        for (errno, advice) in [(Errno::MFILE, "ulimit -n"), (Errno::NFILE, "fs.file-max")] {
+            let said = said(errno);
+            assert!(said.contains(advice) && !said.contains("another address"), "{said}");
+        }
+    }
 }

@@ -318,10 +318,13 @@ fn everything_has_an_answer_and_every_refusal_a_reason() {
     for path in ["", "/checkpoints", "/exceptions"] {
         assert!(error(rest.get(&format!("/jobs/{unknown}{path}")), 404).contains(&unknown));
         error(rest.get(&format!("/jobs/x{path}")), 400);
+        assert!(error(rest.get(&format!("/jobs/%ff{path}")), 400).contains("UTF-8"));
     }
     error(rest.patch(&format!("/jobs/{unknown}")), 404);
     error(rest.patch(&format!("/jobs/{unknown}?mode=stop")), 400);
+    error(rest.patch("/jobs/%ff"), 400);
     error(rest.get("/taskmanagers/x"), 400);
+    error(rest.get("/taskmanagers/%ff"), 400);
     error(rest.get("/taskmanagers/0000000000000001"), 404);
     error(rest.get("/nothing"), 404);
     error(rest.patch("/overview"), 405);

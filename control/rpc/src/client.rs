@@ -32,7 +32,10 @@ pub enum ConnectError {
         reason: String,
     },
     /// Somebody answers, but it is not a JobManager of this version.
-    #[error("{address} does not serve the control protocol ({status})")]
+    #[error(
+        "what listens at {address} does not speak the JobManager's protocol ({}); is the address its --rpc one?",
+        status.message()
+    )]
     NotAJobManager {
         /// Address dialled.
         address: SocketAddr,

@@ -52,6 +52,8 @@
 //! [`stream`] (everything else of the job API), [`cli`] (the command line), [`jobs`] (those of the `tidegate` binary).
 //! [`Allocator`] is the global allocator to install; without it heap use is not reported.
 #![forbid(unsafe_code)]
+// They panic where a log's disk is full or its reader gone; `cli::out` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 // Bugs that are planted to test the tests have no place in a binary that people run.
 const _: () = assert!(!tidegate_stream::PLANTED, "the feature `plant` is for the simulation only");

@@ -13,7 +13,8 @@ use crate::output;
 use crate::record::JobRequest;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query as UrlQuery, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path as UrlPath, Query as UrlQuery, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -103,22 +104,36 @@ fn job_id(text: &str) -> Result<JobId, Rejection> {
     text.parse().map_err(|e| Rejection::new(400, format!("{e}")))
 }
 
-async fn taskmanager(State(api): State<Api>, UrlPath(id): UrlPath<String>) -> Answer {
+/// What stands for `{id}` in a path.
+struct Id(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
+        let UrlPath(id) = UrlPath::from_request_parts(parts, state)
+            .await
+            .map_err(|e| Rejection::new(e.status().as_u16(), e.body_text()))?;
+        Ok(Self(id))
+    }
+}
+
+async fn taskmanager(State(api): State<Api>, Id(id): Id) -> Answer {
     let parsed = Some(&id).filter(|id| id.len() == 16).and_then(|id| u64::from_str_radix(id, 16).ok());
     let refuse =
         || Rejection::new(400, format!("a TaskManager's id has 16 hexadecimal characters, found {id:?}"));
     api.ask(Query::TaskManager(parsed.ok_or_else(refuse)?)).await
 }
 
-async fn job(State(api): State<Api>, UrlPath(id): UrlPath<String>) -> Answer {
+async fn job(State(api): State<Api>, Id(id): Id) -> Answer {
     api.ask(Query::Job(job_id(&id)?)).await
 }
 
-async fn checkpoints(State(api): State<Api>, UrlPath(id): UrlPath<String>) -> Answer {
+async fn checkpoints(State(api): State<Api>, Id(id): Id) -> Answer {
     api.ask(Query::Checkpoints(job_id(&id)?)).await
 }
 
-async fn exceptions(State(api): State<Api>, UrlPath(id): UrlPath<String>) -> Answer {
+async fn exceptions(State(api): State<Api>, Id(id): Id) -> Answer {
     api.ask(Query::Exceptions(job_id(&id)?)).await
 }
 
@@ -136,7 +151,7 @@ struct Mode {
 
 async fn cancel(
     State(api): State<Api>,
-    UrlPath(id): UrlPath<String>,
+    Id(id): Id,
     mode: Result<UrlQuery<Mode>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Rejection> {
     let id = job_id(&id)?;

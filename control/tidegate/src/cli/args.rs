@@ -94,7 +94,7 @@ pub struct JobManagerArgs {
 #[derive(Debug, Args)]
 pub struct TaskManagerArgs {
     /// The JobManager's RPC address
-    #[arg(long, value_name = "RPC-ADDR", default_value = "127.0.0.1:6123")]
+    #[arg(long, value_name = "RPC-ADDR", default_value = "127.0.0.1:6123", value_parser = units::host_port)]
     pub jobmanager: String,
     /// Slots: threads that each run one subtask of every operator
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::SLOTS_MAX)))]

@@ -5,7 +5,14 @@
 //! Always true: a request ends within `REQUEST_TIMEOUT`; an answer larger than `ANSWER_BYTES_MAX` is refused; "nobody
 //! there" and "refused" are different errors, because only the first is worth waiting for.
 
+use std::sync::mpsc::sync_channel;
+
 use serde_json::Value;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::Duration;
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::exit::{Exit, Failure};
 use crate::limits::{ANSWER_BYTES_MAX, REQUEST_TIMEOUT};
@@ -35,6 +42,16 @@ pub enum ClientError {
         /// What was wrong with the answer.
         reason: String,
     },
+    /// This host gives no thread to look a name up on.
+    #[error(
+        "cannot start a thread to look up {base}: {reason}; raise this user's limit of processes (ulimit -u)"
+    )]
+    NoThread {
+        /// The address asked.
+        base: String,
+        /// What the system says.
+        reason: String,
+    },
     /// The JobManager refused.
     #[error("{}", errors.first().map_or("refused without a reason", String::as_str))]
     Refused {
@@ -53,7 +70,10 @@ impl From<ClientError> for Failure {
                 let line = lines.next().unwrap_or_else(|| "refused without a reason".to_owned());
                 Self { exit: Exit::Refused, line, details: lines.collect() }
             }
-            other => Self::new(Exit::Unreachable, other.to_string()),
+            ClientError::NoThread { .. } => Self::new(Exit::System, error.to_string()),
+            ClientError::Unreachable { .. } | ClientError::Stranger { .. } => {
+                Self::new(Exit::Unreachable, error.to_string())
+            }
         }
     }
 }
@@ -75,7 +95,8 @@ impl Client {
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        Ok(Self { agent: config.into(), base })
+        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), ThreadResolver);
+        Ok(Self { agent, base })
     }
 
     /// The address asked.
@@ -139,12 +160,44 @@ impl Client {
             | ureq::Error::Timeout(_)
             | ureq::Error::HostNotFound
             | ureq::Error::ConnectionFailed => ClientError::Unreachable { base, reason: error.to_string() },
+            ureq::Error::Other(other) if other.is::<NoThread>() => {
+                ClientError::NoThread { base, reason: other.to_string() }
+            }
             other => self.stranger(other.to_string()),
         }
     }
 
     fn stranger(&self, reason: String) -> ClientError {
         ClientError::Stranger { base: self.base.clone(), reason }
+    }
+}
+
+/// The default resolver on a thread of its own, so that it ends in time. It would start one itself, but panic where there
+/// is none to be had.
+#[derive(Debug)]
+struct ThreadResolver;
+
+/// The operating system gives no thread.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct NoThread(std::io::Error);
+
+impl Resolver for ThreadResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (sender, answer) = sync_channel(1);
+        let (uri, config) = (uri.clone(), config.clone());
+        let untimed = NextTimeout { after: Duration::NotHappening, ..timeout };
+        let look_up = move || {
+            let _ = sender.send(DefaultResolver::default().resolve(&uri, &config, untimed)); // It may be too late.
+        };
+        let thread = std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up);
+        thread.map_err(|error| ureq::Error::Other(Box::new(NoThread(error))))?;
+        answer.recv_timeout(*timeout.after).unwrap_or(Err(ureq::Error::Timeout(timeout.reason)))
     }
 }
 

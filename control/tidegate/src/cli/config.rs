@@ -7,7 +7,7 @@
 //! keys are refused; at most `FILE_BYTES_MAX` of a file are read.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use tidegate_memory::plan::{ConfigError, Listed, PlanError, Profile, Settings, S
 
 use super::args::{ConfigArgs, SettingsArgs};
 use super::exit::{Exit, Failure};
+use super::out;
 
 /// What a command knows of the host besides its arguments.
 pub(super) struct Host {
@@ -77,14 +78,8 @@ pub(super) fn finish(json: bool, answer: Result<String, Refused>) -> Result<(), 
         Err(Refused { failure, object }) if json => (json!({ "error": object }).to_string(), Err(failure)),
         Err(Refused { failure, .. }) => return Err(failure),
     };
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.trim_end().as_bytes()).and_then(|()| stdout.write_all(b"\n")) {
-        // Whoever read has seen enough.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Io, format!("cannot write the answer: {error}")))
-        }
-        _ => end,
-    }
+    out::answer(text.trim_end())?;
+    end
 }
 
 /// A file's text, for a configuration and for peaks.

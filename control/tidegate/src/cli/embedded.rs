@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tidegate_graph::{JobGraph, SlotOffer, place, segment_need};
-use tidegate_jobmanager::{JobManager, JobManagerConfig, RunningJobManager};
+use tidegate_jobmanager::{JobManager, JobManagerConfig, RunningJobManager, StartError as JobManagerError};
 use tidegate_taskmanager::limits::SEGMENTS_PER_SLOT_DEFAULT;
 use tidegate_taskmanager::plan::plan;
 use tidegate_taskmanager::{RunningTaskManager, TaskManager, TaskManagerConfig};
@@ -20,7 +20,8 @@ use super::exit::{Exit, Failure};
 use super::progress::Progress;
 use super::roles::{self, Planned};
 use super::signals::Signals;
-use super::submit::{Outcome, Request, cancel_own, report, watch};
+use super::submit::{Outcome, Request, cancel_own, finish, watch};
+use super::temporary_directory;
 use crate::Jobs;
 use crate::limits::{SLOTS_MAX, START_MAX};
 
@@ -30,12 +31,7 @@ pub(super) fn run(jobs: &Jobs, args: &RunArgs) -> Result<(), Failure> {
     let mut progress = Progress::new(args.json);
     let outcome = run_request(jobs, &request, &args.network, &mut progress)?;
     drop(progress);
-    if args.json {
-        println!("{}", report(&request.id, &outcome));
-    } else {
-        eprintln!("{}", outcome.summary());
-    }
-    outcome.into_result().map(drop)
+    finish(&request.id, outcome, args.json)
 }
 
 /// Runs one job from beginning to end.
@@ -50,14 +46,12 @@ fn run_request(
     let planned = planned.map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
     let slots = slots_needed(&planned.graph)?;
     let signals = Signals::install()?;
-    let directory = tempfile::Builder::new().prefix("tidegate-run-").tempdir();
-    let directory =
-        directory.map_err(|error| Failure::new(Exit::Io, format!("no temporary directory: {error}")))?;
+    let directory = temporary_directory("tidegate-run-")?;
     let fingerprint = roles::binary_fingerprint()?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let planner = Planned(jobs.clone());
     let jobmanager = JobManagerConfig::new(any, any, directory.path(), planner, fingerprint);
-    let jobmanager = JobManager::start(jobmanager).map_err(roles::jobmanager_failure)?;
+    let jobmanager = JobManager::start(jobmanager).map_err(own_failure)?;
 
     let mut config = TaskManagerConfig::new(jobmanager.rpc_addr.to_string(), jobs.clone(), fingerprint);
     roles::set_network(&mut config, network)?;
@@ -70,19 +64,35 @@ fn run_request(
     let outcome = wait_for_slots(&jobmanager, &taskmanager, slots).and_then(|()| {
         let client = Client::new(&format!("http://{}", jobmanager.rest_addr))?;
         request.send(&client)?;
-        let interrupted = || taskmanager.has_ended() || signals.wait(Duration::ZERO).is_some();
+        let ended = || taskmanager.has_ended() || jobmanager.ended().is_some();
+        let interrupted = || ended() || signals.wait(Duration::ZERO).is_some();
         match watch(&client, &request.id, progress, interrupted)? {
             Some(outcome) => Ok(outcome),
+            None if ended() => Err(Failure::new(Exit::Internal, "the job's own cluster ended before it")),
             None => cancel_own(&client, &request.id, progress),
         }
     });
     if taskmanager.has_ended() {
         return Err(roles::ended_early(taskmanager));
     }
+    if let Some(ended) = jobmanager.ended() {
+        return Err(roles::jobmanager_ended(&ended));
+    }
     taskmanager.stop("the job is over");
     drop(taskmanager);
     jobmanager.shutdown();
     outcome
+}
+
+/// Why the job's own JobManager does not start: its addresses are not for the user to choose.
+fn own_failure(error: JobManagerError) -> Failure {
+    match error {
+        JobManagerError::Listen { source, .. } => {
+            let line = format!("cannot listen on loopback for the job's own cluster: {source}");
+            Failure::new(Exit::System, line)
+        }
+        other => roles::jobmanager_failure(other),
+    }
 }
 
 /// The jobs with outputs relative to the working directory: it is that of every role, since all are this process.
@@ -120,6 +130,9 @@ fn wait_for_slots(
     while *registered.borrow() < slots {
         if taskmanager.has_ended() {
             return Err(Failure::new(Exit::Internal, "the TaskManager ended before it registered"));
+        }
+        if let Some(ended) = jobmanager.ended() {
+            return Err(roles::jobmanager_ended(&ended));
         }
         if start.elapsed() > START_MAX {
             return Err(Failure::new(Exit::Internal, "the TaskManager did not register in time"));

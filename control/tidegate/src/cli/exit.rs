@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+use super::out;
+
 /// The exit codes of every Tidegate binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -48,7 +50,7 @@ Exit codes:
   69   nobody answers at the address
   70   an internal error (please report it)
   71   the operating system refused something, such as a port in use
-  74   a file or directory cannot be made, read or written
+  74   a file or directory cannot be made, read or written, or the answer not printed
   130  interrupted";
 
 /// Why a command ends without success: one line for people, details below it, and the code.
@@ -81,11 +83,15 @@ impl Failure {
 
     /// Writes `error: <line>` and the details to stderr.
     pub fn print(&self) {
-        eprintln!("error: {}", self.line);
-        for detail in &self.details {
-            for line in detail.lines() {
-                eprintln!("  {line}");
-            }
+        out::say(format_args!("error: {}", self.line));
+        for line in self.details.iter().flat_map(|detail| detail.lines()) {
+            out::say(format_args!("  {line}"));
         }
+    }
+
+    /// Writes it to stderr and gives what the caller of the process is told.
+    pub(super) fn end(self) -> Exit {
+        self.print();
+        self.exit
     }
 }

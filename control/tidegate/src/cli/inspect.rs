@@ -8,6 +8,7 @@ use super::args::{ClientArgs, JobArgs, JobsArgs};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::format::{columns, grouped, seconds};
+use super::out;
 use crate::Jobs;
 
 /// `list`.
@@ -15,13 +16,11 @@ pub(super) fn list(args: &ClientArgs) -> Result<(), Failure> {
     let client = Client::new(&args.jobmanager)?;
     let overview = client.get("/jobs/overview")?;
     if args.json {
-        println!("{overview}");
-        return Ok(());
+        return out::answer(overview);
     }
     let jobs = overview["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
     if jobs.is_empty() {
-        println!("no jobs");
-        return Ok(());
+        return out::answer("no jobs");
     }
     let mut rows = vec![["JOB-ID", "NAME", "STATE", "TIME", "TASKS"].map(str::to_owned)];
     for job in jobs {
@@ -34,8 +33,7 @@ pub(super) fn list(args: &ClientArgs) -> Result<(), Failure> {
             format!("{}/{} running", tasks["running"], tasks["total"]),
         ]);
     }
-    print!("{}", columns(&rows));
-    Ok(())
+    out::answer(columns(&rows).trim_end())
 }
 
 /// `status`.
@@ -46,13 +44,13 @@ pub(super) fn status(args: &JobArgs) -> Result<(), Failure> {
     let checkpoints = client.get(&format!("/jobs/{id}/checkpoints"))?;
     let exceptions = client.get(&format!("/jobs/{id}/exceptions"))?;
     if args.client.json {
-        println!("{}", json!({ "job": details, "checkpoints": checkpoints, "exceptions": exceptions }));
-        return Ok(());
+        return out::answer(json!({ "job": details, "checkpoints": checkpoints, "exceptions": exceptions }));
     }
     let (name, state) = (text(&details["name"]), text(&details["state"]));
-    println!("{id}  {name}  {state}  {}  attempt {}", millis(&details["duration"]), details["attempt"]);
+    let duration = millis(&details["duration"]);
+    let mut answer = format!("{id}  {name}  {state}  {duration}  attempt {}\n", details["attempt"]);
     if let Some(missing) = details["waiting-for"].as_str() {
-        println!("waiting for {missing}");
+        answer.push_str(&format!("waiting for {missing}\n"));
     }
     let mut rows =
         vec![["VERTEX", "SUBTASKS", "STATE", "RECORDS IN", "RECORDS OUT", "MALFORMED"].map(str::to_owned)];
@@ -68,19 +66,18 @@ pub(super) fn status(args: &JobArgs) -> Result<(), Failure> {
             count("malformed-records"),
         ]);
     }
-    print!("{}", columns(&rows));
+    answer.push_str(&columns(&rows));
     let (counts, latest) = (&checkpoints["counts"], &checkpoints["latest"]);
-    print!("checkpoints: {} completed, {} failed", counts["completed"], counts["failed"]);
+    answer.push_str(&format!("checkpoints: {} completed, {} failed", counts["completed"], counts["failed"]));
     for (what, entry) in [("newest", &latest["completed"]), ("restored", &latest["restored"])] {
         if let Some(id) = entry["id"].as_u64() {
-            print!(", {what} {id}");
+            answer.push_str(&format!(", {what} {id}"));
         }
     }
-    println!();
     if let Some(cause) = exceptions["root-exception"].as_str() {
-        println!("last failure: {cause}");
+        answer.push_str(&format!("\nlast failure: {cause}"));
     }
-    Ok(())
+    out::answer(answer)
 }
 
 /// `cancel`.
@@ -89,12 +86,10 @@ pub(super) fn cancel(args: &JobArgs) -> Result<(), Failure> {
     let id =
         job_id(&client, args.job.as_deref(), |state| !["FINISHED", "FAILED", "CANCELED"].contains(&state))?;
     client.patch(&format!("/jobs/{id}"))?;
-    if args.client.json {
-        println!("{}", json!({ "jobid": id }));
-    } else {
-        println!("cancelling {id}");
+    match args.client.json {
+        true => out::answer(json!({ "jobid": id })),
+        false => out::answer(format_args!("cancelling {id}")),
     }
-    Ok(())
 }
 
 /// The job that is meant: the one named, or the only one whose state is `wanted`.
@@ -127,19 +122,19 @@ pub(super) fn jobs(jobs: &Jobs, args: &JobsArgs) -> Result<(), Failure> {
                 flags.map(|flag| json!({ "name": flag.name, "value": flag.value, "help": flag.help }));
             json!({ "name": entry.name(), "about": entry.description(), "flags": flags.collect::<Vec<_>>() })
         };
-        println!("{}", json!({ "jobs": jobs.entries().iter().map(one).collect::<Vec<_>>() }));
-        return Ok(());
+        return out::answer(json!({ "jobs": jobs.entries().iter().map(one).collect::<Vec<_>>() }));
     }
+    let mut answer = String::new();
     for entry in jobs.entries() {
-        println!("{}\n    {}", entry.name(), entry.description());
+        answer.push_str(&format!("{}\n    {}\n", entry.name(), entry.description()));
         let flags = entry
             .flags()
             .iter()
             .map(|flag| [format!("      --{} {}", flag.name, flag.value), flag.help.clone()]);
-        println!("{}", columns(&flags.collect::<Vec<_>>()));
+        answer.push_str(&format!("{}\n", columns(&flags.collect::<Vec<_>>())));
     }
-    println!("Flags of a job follow `--`, as in: run JOB -- --input FILE --output DIR");
-    Ok(())
+    answer.push_str("Flags of a job follow `--`, as in: run JOB -- --input FILE --output DIR");
+    out::answer(answer)
 }
 
 fn text(value: &Value) -> String {

@@ -13,6 +13,7 @@ pub mod exit;
 mod format;
 mod inspect;
 mod logging;
+pub(crate) mod out;
 mod plan;
 mod progress;
 mod roles;
@@ -68,15 +69,15 @@ impl App {
         match parsed {
             Ok(cli) => match self.dispatch(cli.command) {
                 Ok(()) => Exit::Ok,
-                Err(failure) => {
-                    failure.print();
-                    failure.exit
-                }
+                Err(failure) => failure.end(),
             },
             Err(error) => {
                 let asked = !error.use_stderr(); // --help and --version are errors to clap.
-                let _ = error.print();
-                if asked { Exit::Ok } else { Exit::Usage }
+                match out::written(error.print()) {
+                    Err(failure) if asked => failure.end(),
+                    _ if asked => Exit::Ok,
+                    _ => Exit::Usage,
+                }
             }
         }
     }
@@ -102,4 +103,16 @@ impl App {
             },
         }
     }
+}
+
+/// A new directory where the system wants such ones.
+pub(crate) fn temporary_directory(prefix: &str) -> Result<tempfile::TempDir, Failure> {
+    tempfile::Builder::new().prefix(prefix).tempdir().map_err(|error| {
+        let parent = std::env::temp_dir();
+        let line = format!(
+            "cannot make a temporary directory in {}: {error}; name a directory that can be written with TMPDIR",
+            parent.display()
+        );
+        Failure::new(Exit::Io, line)
+    })
 }

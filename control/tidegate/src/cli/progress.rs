@@ -4,8 +4,10 @@
 //!
 //! Always true: nothing goes to stdout; on a terminal the line is gone or ended before anything else is printed.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
+
+use super::out;
 
 /// Time between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -32,12 +34,11 @@ impl Progress {
         if self.terminal {
             let width = line.chars().count();
             let pad = self.shown.saturating_sub(width);
-            eprint!("\r{line}{:pad$}", "");
-            let _ = std::io::stderr().flush();
+            out::part(format_args!("\r{line}{:pad$}", ""));
             self.shown = width;
         } else if self.last.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
             self.last = Some(Instant::now());
-            eprintln!("{line}");
+            out::say(line);
         }
     }
 
@@ -45,15 +46,14 @@ impl Progress {
     pub(crate) fn say(&mut self, line: &str) {
         self.clear();
         if !self.quiet {
-            eprintln!("{line}");
+            out::say(line);
         }
     }
 
     /// Takes the changing line away.
     pub(crate) fn clear(&mut self) {
         if self.shown > 0 {
-            eprint!("\r{:width$}\r", "", width = self.shown);
-            let _ = std::io::stderr().flush();
+            out::part(format_args!("\r{:width$}\r", "", width = self.shown));
             self.shown = 0;
         }
     }

@@ -2,11 +2,15 @@
 //!
 //! Owner of the state: the role's own threads; this thread waits for signals.
 //!
-//! Always true: `ready` is printed once the role takes work, and only then; SIGTERM drains and ends with 0.
+//! Always true: `ready` is printed once the role takes work, and only then; SIGTERM drains and ends with 0;
+//! a role whose threads have died ends with a code of its own.
 
 use std::time::Duration;
 
-use tidegate_jobmanager::{JobManager, JobManagerConfig, Planner, StartError as JobManagerError};
+use tidegate_arena::limits::SHARD_BYTES_MAX;
+use tidegate_jobmanager::{
+    Ended as JobManagerEnded, JobManager, JobManagerConfig, Planner, StartError as JobManagerError,
+};
 use tidegate_taskmanager::agent::End;
 use tidegate_taskmanager::plan::plan;
 use tidegate_taskmanager::{
@@ -17,6 +21,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::args::{Driver, JobManagerArgs, NetworkArgs, Register, Send, TaskManagerArgs};
 use super::exit::{Exit, Failure};
+use super::out;
 use super::signals::Signals;
 use crate::Jobs;
 
@@ -49,15 +54,15 @@ pub(super) fn jobmanager(jobs: &Jobs, args: &JobManagerArgs) -> Result<(), Failu
     let planner = Planned(jobs.clone());
     let config = JobManagerConfig::new(args.rpc, args.rest, &args.dir, planner, binary_fingerprint()?);
     let running = JobManager::start(config).map_err(jobmanager_failure)?;
-    println!("ready rpc={} rest=http://{} epoch={}", running.rpc_addr, running.rest_addr, running.epoch);
+    ready(format_args!("rpc={} rest=http://{} epoch={}", running.rpc_addr, running.rest_addr, running.epoch));
     loop {
         if let Some(stop) = signals.wait(LOOK_EVERY) {
             tracing::info!("{}: leaving", stop.reason());
             running.shutdown();
             return Ok(());
         }
-        if let Some(reason) = running.ended() {
-            return Err(Failure::new(Exit::Refused, format!("this JobManager no longer leads: {reason}")));
+        if let Some(ended) = running.ended() {
+            return Err(jobmanager_ended(&ended));
         }
     }
 }
@@ -75,13 +80,20 @@ pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Fai
     tracing::info!("network: {}", running.network);
     tracing::info!("files: {}", running.files);
     let RunningTaskManager { data_address, id, driver, .. } = &running;
-    println!("ready data={data_address} slots={} id={id:016x} driver={driver}", args.slots);
+    ready(format_args!("data={data_address} slots={} id={id:016x} driver={driver}", args.slots));
     while !running.has_ended() {
         if let Some(stop) = signals.wait(LOOK_EVERY) {
             running.stop(stop.reason());
         }
     }
     end_of(running.wait())
+}
+
+/// Says that the role takes work. One that does is worth more than the line.
+fn ready(what: std::fmt::Arguments<'_>) {
+    if let Err(failure) = out::answer(format_args!("ready {what}")) {
+        tracing::warn!("ready {what}, but {}", failure.line);
+    }
 }
 
 /// Sets what the command line says about the network.
@@ -94,6 +106,14 @@ pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs)
         Driver::IoUring => NetworkDriver::IoUring,
         Driver::Epoll => NetworkDriver::Epoll,
     };
+    let most = SHARD_BYTES_MAX / network.segment_size as usize;
+    if config.segments as usize > most {
+        let line = format!(
+            "--segments: a slot has at most {most} segments of {} bytes (1 GiB), found {}; take fewer, or more slots",
+            network.segment_size, config.segments
+        );
+        return Err(Failure::new(Exit::Usage, line));
+    }
     config.send = match network.send {
         Send::Auto => SendMode::Auto,
         Send::Fixed => SendMode::Fixed,
@@ -116,6 +136,16 @@ pub(super) fn jobmanager_failure(error: JobManagerError) -> Failure {
         JobManagerError::Config(_) => Exit::Usage,
     };
     Failure::new(exit, error.to_string())
+}
+
+/// Why a JobManager ended that nobody had told to.
+pub(super) fn jobmanager_ended(ended: &JobManagerEnded) -> Failure {
+    let exit = match ended {
+        JobManagerEnded::Deposed(_) => Exit::Refused,
+        // For supervisors: start it again, it finds its jobs in its directory.
+        JobManagerEnded::Died => Exit::System,
+    };
+    Failure::new(exit, ended.to_string())
 }
 
 /// Why a TaskManager does not start.
@@ -173,4 +203,15 @@ fn follow_parent(parent: Option<u32>) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::TERM)).map_err(failed)?;
     let alive = getppid().map(Pid::as_raw_nonzero).is_some_and(|now| now.get() as u32 == parent);
     if alive { Ok(()) } else { Err(Failure::new(Exit::Interrupted, "the parent process is gone")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn supervisors_see_a_jobmanager_die() {
+        assert_eq!(jobmanager_ended(&JobManagerEnded::Died).exit, Exit::System);
+        assert_eq!(jobmanager_ended(&JobManagerEnded::Deposed("by 2".to_owned())).exit, Exit::Refused);
+    }
 }

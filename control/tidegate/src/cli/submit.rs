@@ -17,6 +17,7 @@ use super::args::{LaunchArgs, SubmitArgs};
 use super::client::{Client, ClientError};
 use super::exit::{Exit, Failure};
 use super::format::{grouped, seconds};
+use super::out;
 use super::progress::Progress;
 use super::signals::Signals;
 use crate::limits::{CANCEL_MAX, POLL_INTERVAL, RECONNECT_MAX};
@@ -310,12 +311,18 @@ pub(super) fn submit(jobs: &Jobs, args: &SubmitArgs) -> Result<(), Failure> {
     let client = Client::new(&args.client.jobmanager)?;
     let request = Request::new(jobs, &args.launch)?;
     request.send(&client)?;
+    let id = &request.id;
+    let told = match (args.client.json, args.wait) {
+        (false, _) => out::answer(id),
+        (true, false) => out::answer(json!({ "jobid": id })),
+        (true, true) => Ok(()), // The report at the end names it.
+    };
+    told.map_err(|failure| Failure {
+        details: vec![format!("job {id} was submitted and goes on")],
+        ..failure
+    })?;
     if !args.wait {
-        print_submitted(args.client.json, &request.id);
         return Ok(());
-    }
-    if !args.client.json {
-        println!("{}", request.id);
     }
     let signals = Signals::install()?;
     let mut progress = Progress::new(args.client.json);
@@ -324,24 +331,23 @@ pub(super) fn submit(jobs: &Jobs, args: &SubmitArgs) -> Result<(), Failure> {
     let Some(outcome) = outcome else {
         return Err(Failure::new(Exit::Interrupted, format!("interrupted; job {} goes on", request.id)));
     };
-    if args.client.json {
-        println!("{}", report(&request.id, &outcome));
-    } else {
-        eprintln!("{}", outcome.summary());
-    }
-    outcome.into_result().map(drop)
+    finish(&request.id, outcome, args.client.json)
 }
 
-fn print_submitted(json: bool, id: &str) {
-    if json {
-        println!("{}", json!({ "jobid": id }));
+/// Says how a job ended. That it failed is worth more than that nobody could be told.
+pub(super) fn finish(id: &str, outcome: Outcome, json: bool) -> Result<(), Failure> {
+    let told = if json {
+        out::answer(report(id, &outcome))
     } else {
-        println!("{id}");
-    }
+        out::say(outcome.summary());
+        Ok(())
+    };
+    outcome.into_result()?;
+    told
 }
 
 /// What `--json` prints of a job that has ended.
-pub(super) fn report(id: &str, outcome: &Outcome) -> Value {
+fn report(id: &str, outcome: &Outcome) -> Value {
     json!({
         "jobid": id,
         "state": outcome.state,

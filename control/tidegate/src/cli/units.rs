@@ -61,6 +61,18 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// An address whose host may be a name; what the name stands for is asked at every dial.
+pub(crate) fn host_port(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let literal = text.parse::<std::net::SocketAddr>().is_ok(); // Such as [::1]:6123.
+    if !host.is_empty() && (plain || literal) && port.parse::<u16>().is_ok_and(|port| port > 0) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected HOST:PORT, such as 127.0.0.1:6123, jobmanager.example:6123 or [::1]:6123".to_owned())
+    }
+}
+
 /// A segment size in bytes.
 pub(crate) fn segment_size(text: &str) -> Result<u32, String> {
     let size: MemorySize = text.parse().map_err(|error| format!("{error}"))?;
@@ -90,6 +102,18 @@ mod tests {
         }
         for text in ["", "s", "-1s", "1.5s", "1 fortnight", "99999999999999999999s", "999999999999d"] {
             assert!(time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_have_a_host_and_a_port() {
+        for text in ["127.0.0.1:6123", "localhost:1", "jm-0.jm_svc.example:65535", "[::1]:6123"] {
+            assert_eq!(host_port(text).as_deref(), Ok(text));
+        }
+        for text in
+            ["", ":", "foo", "foo:", ":6123", "foo:0", "foo:65536", "::1:6123", "http://foo:6123", "a b:1"]
+        {
+            assert!(host_port(text).is_err(), "{text}");
         }
     }
 

@@ -102,11 +102,12 @@ impl Role {
         let mut role = Self { name: name.to_owned(), log, child };
         // A thread of its own reads the pipe, so that a child which says nothing does not hold the demo up.
         let (sender, lines) = channel();
-        std::thread::spawn(move || {
+        let read = move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let _ = sender.send(line);
             }
-        });
+        };
+        std::thread::Builder::new().name("child-output".to_owned()).spawn(read).map_err(failed)?;
         match lines.recv_timeout(START_MAX) {
             Ok(line) if line.starts_with("ready") => Ok((role, line)),
             _ => {

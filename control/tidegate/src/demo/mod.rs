@@ -16,7 +16,10 @@ use serde_json::json;
 
 use crate::cli::args::DemoArgs;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{Client, Outcome, Progress, Request, Signals, cancel_own, grouped, seconds, watch};
+use crate::cli::out;
+use crate::cli::{
+    Client, Outcome, Progress, Request, Signals, cancel_own, grouped, seconds, temporary_directory, watch,
+};
 use crate::limits::{DEMO_CHECKPOINT_INTERVAL, POLL_INTERVAL, START_MAX};
 use children::Cluster;
 use worst::{Route, airport_names, read_routes, table, worst};
@@ -93,9 +96,7 @@ fn request(input: &Path, output: &Path, rate: Option<u64>) -> Request {
 /// The folder for everything; what was there from an earlier demo must not be mistaken for this one's.
 fn folder(wanted: Option<&Path>) -> Result<PathBuf, Failure> {
     let Some(folder) = wanted else {
-        let made = tempfile::Builder::new().prefix("tidegate-demo-").tempdir();
-        let made =
-            made.map_err(|error| Failure::new(Exit::Io, format!("no temporary directory: {error}")))?;
+        let made = temporary_directory("tidegate-demo-")?;
         return Ok(made.keep()); // The output is what the demo is for: it stays.
     };
     fs::create_dir_all(folder).map_err(|error| cannot("make", folder, &error))?;
@@ -148,32 +149,27 @@ fn report(
     let ten = worst(routes, ARRIVALS_MIN, ROUTES);
     if args.json {
         let routes: Vec<_> = ten.iter().map(Route::json).collect();
-        println!(
-            "{}",
-            json!({
-                "routes": routes,
-                "flights": flights,
-                "seconds": outcome.running_seconds(),
-                "flights_per_second": rate,
-                "checkpoints": outcome.checkpoints,
-                "output": output,
-                "folder": folder,
-            })
-        );
-        return Ok(());
+        return out::answer(json!({
+            "routes": routes,
+            "flights": flights,
+            "seconds": outcome.running_seconds(),
+            "flights_per_second": rate,
+            "checkpoints": outcome.checkpoints,
+            "output": output,
+            "folder": folder,
+        }));
     }
-    println!(
+    out::answer(format_args!(
         "The {ROUTES} routes with the highest mean arrival delay, in minutes, among those with at least {ARRIVALS_MIN} known arrivals:\n"
-    );
-    println!("{}", table(&ten, &airport_names(data.airports)));
-    println!(
+    ))?;
+    out::answer(table(&ten, &airport_names(data.airports)))?;
+    out::answer(format_args!(
         "{} flights in {} ({} per second), {} checkpoints",
         grouped(flights),
         seconds(Duration::from_secs_f64(outcome.running_seconds())),
         grouped(rate),
         outcome.checkpoints
-    );
-    println!("output: {} and {}", directory.display(), output.join("carriers").display());
-    println!("logs:   {}", folder.display());
-    Ok(())
+    ))?;
+    out::answer(format_args!("output: {} and {}", directory.display(), output.join("carriers").display()))?;
+    out::answer(format_args!("logs:   {}", folder.display()))
 }
