@@ -17,7 +17,6 @@ mod tests;
 mod uring;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -79,13 +78,8 @@ impl FilesThread {
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let builder = std::thread::Builder::new().name("files".to_owned());
         let thread = builder.spawn(move || {
-            let body = AssertUnwindSafe(|| run(driver, inbox, &lendings, &ready));
-            if catch_unwind(body).is_err() {
-                // The panic has been printed. Slots wait for files that will never be safe, and nothing could take
-                // their place: better gone, and started anew by whoever supervises, than half alive.
-                tracing::error!("the files thread died (see above), so this process ends");
-                std::process::exit(EXIT_FILES_DIED);
-            }
+            let _ends = EndsTheProcess;
+            run(driver, inbox, &lendings, &ready);
         })?;
         let report = started.recv().expect("invariant: the files thread reports before it serves")?;
         Ok((Self { thread: Some(thread), stop: Some(requests), report }, slots))
@@ -96,6 +90,19 @@ impl FilesThread {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
             thread.join().expect("invariant: the files thread does not panic");
+        }
+    }
+}
+
+/// Ends the process if what holds it panics: slots would wait for files that are never safe, and nothing could take the
+/// place of who wrote them. Better gone, and started anew by whoever supervises, than half alive.
+struct EndsTheProcess;
+
+impl Drop for EndsTheProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the files thread panicked (see above), so this process ends");
+            std::process::exit(EXIT_FILES_DIED);
         }
     }
 }
@@ -188,6 +195,7 @@ async fn serve(engine: Rc<Engine>, mut inbox: Inbox, lendings: &[Lending]) {
         while let Some(operation) = core.poll_operation() {
             let (engine, done) = (Rc::clone(&engine), done.clone());
             tokio::task::spawn_local(async move {
+                let _ends = EndsTheProcess; // The runtime would catch the panic, and the file would never be over.
                 let _ = done.send(engine.run(operation).await);
             });
         }
