@@ -323,7 +323,8 @@ impl Cluster {
             busy = true;
             tell(slot, SlotCommand::FileEvent(event));
         }
-        // A slot sleeps until its ring, its bell or its clock wakes it: whoever forgets to wake it hangs here, too.
+        // A slot sleeps until its ring, its bell or its clock wakes it: whoever forgets to wake it hangs here, too,
+        // unless something else wakes it later.
         let now_ns = self.net.now_ns();
         let due = slot.timer_ns().is_some_and(|at| at <= now_ns);
         if slot.watch.awake() || slot.busy || due {

@@ -373,7 +373,8 @@ impl Connector for Dialer {
             if dials.workers == 0
                 && let (Err(error), Some(request)) = (worker, dials.queue.pop_back())
             {
-                // Nobody is left to dial, and nobody would tell the slot. A full mailbox is retried by the slot's next dial.
+                // Nobody is left to dial, and nobody else would tell the slot. If its mailbox is full as well, the attempt
+                // ends by the control side's deadline.
                 let cause = format!("no thread to dial with: {error}");
                 let result = Err(LinkError::Unreachable { address: request.address, cause });
                 if let Some(mailbox) = lock(&self.shared.slots).get(&request.slot) {

@@ -65,8 +65,8 @@ struct Connection {
 /// A [`Ring`] in a [`SimNet`].
 pub struct SimRing(Arc<Mutex<Driver>>);
 
-/// Tells from outside whether a slot that sleeps on its ring would wake up now. A simulation that steps only slots which are
-/// awake finds lost wake-ups.
+/// Tells from outside whether a slot that sleeps on its ring would wake up now. For simulations that step only slots which are
+/// awake.
 #[derive(Clone)]
 pub struct SimWatch(Arc<Mutex<Driver>>);
 
