@@ -87,7 +87,7 @@ impl Meter {
 
     #[cold]
     fn edge(&mut self) {
-        let allocations = this_thread().total().allocations;
+        let allocations = this_thread().allocations;
         match self.start {
             None => self.start = Some((Instant::now(), allocations)),
             Some((start, before)) => {

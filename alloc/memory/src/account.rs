@@ -1,24 +1,29 @@
-//! The global allocator: mimalloc, with every allocation counted for the thread that made it.
+//! The global allocator: mimalloc, with every allocation counted for the thread that made it and for the account it runs
+//! under (a task), if it runs under one.
 //!
 //! Each thread owns its counts and is the only one to write them. An unregistered thread keeps them in a thread-local
-//! that needs neither allocation nor destructor; [`register_thread`] moves them to a shared block, where other threads
-//! may read them, until the handle is dropped.
+//! that needs neither allocation nor destructor, and adds them to a sum that all such threads share; [`register_thread`]
+//! moves them to a shared block, where other threads may read them, until the handle is dropped. An account is written by
+//! the thread that runs under it, one at a time.
 //!
-//! Always, per thread and label: the counts never decrease. A block is listed exactly while its handle lives. Counting
-//! allocates nothing, takes no lock and cannot fail.
+//! Always, per thread and account: the counts never decrease. A block is listed exactly while its handle lives. The blocks
+//! and the shared sum together are the process. Counting allocates nothing, takes no lock and cannot fail; it never refuses
+//! an allocation, it only raises the flag of an account that is over its limit (what a single allocation may not do is in
+//! `process`).
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Add, Sub};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mimalloc::MiMalloc;
 
-use crate::limits::{LABELS, THREADS_MAX};
+use crate::counts::{Counters, Counts};
+use crate::limits::{LARGE_ALLOCATION_MIN, THREADS_MAX};
+use crate::process;
 
 /// mimalloc under accounting. Install it once per binary:
 ///
@@ -56,6 +61,7 @@ impl fmt::Debug for Accounted {
 unsafe impl GlobalAlloc for Accounted {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        watch(layout.size());
         // SAFETY: rule 1, the caller's promise about `layout` is mimalloc's condition.
         let pointer = unsafe { self.heap.alloc(layout) };
         count_allocated(pointer, layout.size());
@@ -64,6 +70,7 @@ unsafe impl GlobalAlloc for Accounted {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        watch(layout.size());
         // SAFETY: rule 1, as in `alloc`.
         let pointer = unsafe { self.heap.alloc_zeroed(layout) };
         count_allocated(pointer, layout.size());
@@ -79,6 +86,7 @@ unsafe impl GlobalAlloc for Accounted {
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        watch(size.saturating_sub(layout.size()));
         // SAFETY: rule 1, the caller's promise about all three is mimalloc's condition.
         let moved = unsafe { self.heap.realloc(pointer, layout, size) };
         if !moved.is_null() {
@@ -90,125 +98,16 @@ unsafe impl GlobalAlloc for Accounted {
     }
 }
 
-/// Whose code an allocation is made by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Label {
-    /// The runtime's own. What a thread starts with.
-    Framework = 0,
-    /// A function of the job.
-    User = 1,
-}
-
-const _: () = assert!(LABELS == Label::User as usize + 1);
-
-/// What has been allocated and freed, as counts since the thread began.
-///
-/// Memory that one thread allocates and another frees counts for each where it happened, so a thread's
-/// [`current_bytes`](Self::current_bytes) may be negative; the sum over all threads is exact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Successful allocations, reallocations included.
-    pub allocations: u64,
-    /// Frees, reallocations included.
-    pub frees: u64,
-    /// Bytes asked for.
-    pub allocated_bytes: u64,
-    /// Bytes given back.
-    pub freed_bytes: u64,
-}
-
-impl Counters {
-    /// Bytes allocated and not freed.
-    pub fn current_bytes(&self) -> i64 {
-        self.allocated_bytes.wrapping_sub(self.freed_bytes) as i64
-    }
-}
-
-impl Add for Counters {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            allocations: self.allocations + other.allocations,
-            frees: self.frees + other.frees,
-            allocated_bytes: self.allocated_bytes + other.allocated_bytes,
-            freed_bytes: self.freed_bytes + other.freed_bytes,
-        }
-    }
-}
-
-/// What happened between an earlier reading and this one; zero where the readings are the wrong way round.
-impl Sub for Counters {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            allocations: self.allocations.saturating_sub(earlier.allocations),
-            frees: self.frees.saturating_sub(earlier.frees),
-            allocated_bytes: self.allocated_bytes.saturating_sub(earlier.allocated_bytes),
-            freed_bytes: self.freed_bytes.saturating_sub(earlier.freed_bytes),
-        }
-    }
-}
-
-/// The counters of one thread, by label.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByLabel([Counters; LABELS]);
-
-impl ByLabel {
-    /// Those of one label.
-    pub fn of(&self, label: Label) -> Counters {
-        self.0[label as usize]
-    }
-
-    /// Those of all labels together.
-    pub fn total(&self) -> Counters {
-        self.0.iter().fold(Counters::default(), |sum, counters| sum + *counters)
-    }
-}
-
-/// Attributes what this thread allocates and frees to a label, until dropped. Scopes nest; drop them in reverse order.
-///
-/// ```
-/// # use tidegate_memory::{Label, Scope};
-/// let user = Scope::enter(Label::User);
-/// // … call a function of the job …
-/// drop(user); // back to the label before
-/// ```
-#[derive(Debug)]
-#[must_use = "the label holds only as long as the scope lives"]
-pub struct Scope {
-    before: Label,
-    this_thread: PhantomData<*const ()>,
-}
-
-impl Scope {
-    /// Switches this thread to `label`. Two writes to a thread-local: cheap enough for every call of user code.
-    #[inline]
-    pub fn enter(label: Label) -> Self {
-        let before = THREAD.with(|thread| thread.label.replace(label));
-        Self { before, this_thread: PhantomData }
-    }
-}
-
-impl Drop for Scope {
-    #[inline]
-    fn drop(&mut self) {
-        THREAD.with(|thread| thread.label.set(self.before));
-    }
-}
-
 /// This thread's counters. All zero where [`Accounted`] is not the global allocator.
-pub fn this_thread() -> ByLabel {
+pub fn this_thread() -> Counters {
     THREAD.with(Thread::read)
 }
 
 /// Runs `body` and tells what this thread allocated and freed meanwhile.
 pub fn measure<R>(body: impl FnOnce() -> R) -> (R, Counters) {
-    let before = this_thread().total();
+    let before = this_thread();
     let result = body();
-    (result, this_thread().total() - before)
+    (result, this_thread() - before)
 }
 
 /// Makes this thread's counters readable by others under `name`, until the handle is dropped. The counts go on from where
@@ -220,7 +119,7 @@ pub fn register_thread(name: &str) -> Result<ThreadHandle, RegisterError> {
     if THREAD.with(|thread| thread.shared.get().is_some()) {
         return Err(RegisterError::Registered);
     }
-    let block = Arc::new(Block { name: name.to_owned(), counts: Default::default() });
+    let block = Arc::new(Block(Counts::default(), name.to_owned()));
     {
         let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
         if blocks.len() >= THREADS_MAX {
@@ -229,8 +128,10 @@ pub fn register_thread(name: &str) -> Result<ThreadHandle, RegisterError> {
         blocks.push(Arc::clone(&block));
     }
     THREAD.with(|thread| {
-        block.store(thread.read());
-        thread.shared.set(Some(NonNull::from(&*block)));
+        let own = thread.read();
+        block.0.store(own);
+        UNREGISTERED.take_out(own);
+        thread.shared.set(Some(NonNull::from(&block.0)));
     });
     Ok(ThreadHandle { block, this_thread: PhantomData })
 }
@@ -238,7 +139,7 @@ pub fn register_thread(name: &str) -> Result<ThreadHandle, RegisterError> {
 /// A snapshot of all registered threads, in the order of their registration.
 pub fn thread_counters() -> Vec<ThreadCounters> {
     let blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
-    blocks.iter().map(|block| ThreadCounters { name: block.name.clone(), by_label: block.read() }).collect()
+    blocks.iter().map(|block| ThreadCounters { name: block.1.clone(), counters: block.0.read() }).collect()
 }
 
 /// The counters of one registered thread.
@@ -247,7 +148,7 @@ pub struct ThreadCounters {
     /// The name it was registered under.
     pub name: String,
     /// Its counters. Each is read whole, but not all at one instant.
-    pub by_label: ByLabel,
+    pub counters: Counters,
 }
 
 /// Keeps a thread registered. Stays on its thread.
@@ -260,18 +161,18 @@ pub struct ThreadHandle {
 impl ThreadHandle {
     /// The name given at registration.
     pub fn name(&self) -> &str {
-        &self.block.name
+        &self.block.1
     }
 
     /// The thread's counters now.
-    pub fn counters(&self) -> ByLabel {
-        self.block.read()
+    pub fn counters(&self) -> Counters {
+        self.block.0.read()
     }
 }
 
 impl fmt::Debug for ThreadHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ThreadHandle").field("name", &self.block.name).finish_non_exhaustive()
+        f.debug_struct("ThreadHandle").field("name", &self.block.1).finish_non_exhaustive()
     }
 }
 
@@ -279,7 +180,9 @@ impl Drop for ThreadHandle {
     fn drop(&mut self) {
         THREAD.with(|thread| {
             thread.shared.set(None);
-            thread.write(self.block.read());
+            let own = self.block.0.read();
+            thread.own.set(own);
+            UNREGISTERED.put_in(own);
         });
         let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
         blocks.retain(|block| !Arc::ptr_eq(block, &self.block));
@@ -299,87 +202,183 @@ pub enum RegisterError {
     TooMany,
 }
 
-/// Counts of one label in a shared block: written by one thread with plain load and store, read by any.
-#[derive(Default)]
-struct SharedCounts {
-    allocations: AtomicU64,
-    frees: AtomicU64,
-    allocated_bytes: AtomicU64,
-    freed_bytes: AtomicU64,
+/// What a registered thread shares, and its name. Cache lines of its own, so that threads do not disturb each other.
+#[repr(align(128))]
+struct Block(Counts, String);
+
+static BLOCKS: Mutex<Vec<Arc<Block>>> = Mutex::new(Vec::new());
+
+/// What all threads counted that are not registered, those that have ended among them.
+static UNREGISTERED: Counts = Counts::new();
+
+/// What the whole process counted. Each thread is read whole, but not all at one instant.
+pub fn process_counters() -> Counters {
+    let blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    blocks.iter().fold(UNREGISTERED.read(), |sum, block| sum + block.0.read())
 }
 
-/// What a registered thread shares. A cache line and more of its own, so that threads do not disturb each other.
-#[repr(align(128))]
-struct Block {
-    counts: [SharedCounts; LABELS],
+/// What a task allocates: counts, the most it held at once, and a limit that raises a flag.
+///
+/// Memory that came from elsewhere and is freed under the account makes it less, and may make it negative.
+///
+/// ```
+/// #[global_allocator]
+/// static HEAP: tidegate_memory::Accounted = tidegate_memory::Accounted::new();
+///
+/// let task = tidegate_memory::Account::new("map (1/2)");
+/// task.set_limit(Some(1000));
+/// let kept = task.run(|| vec![0u8; 600]);
+/// task.run(|| drop(vec![0u8; 500]));
+/// let seen = task.read();
+/// assert_eq!((seen.current_bytes, seen.peak_bytes, seen.over), (600, 1100, true));
+/// # drop(kept);
+/// ```
+pub struct Account(Arc<Task>);
+
+struct Task {
+    counts: Counts,
+    peak: AtomicI64,
+    limit: AtomicI64,
+    over: AtomicBool,
     name: String,
 }
 
-impl Block {
-    fn read(&self) -> ByLabel {
-        ByLabel(std::array::from_fn(|label| {
-            let counts = &self.counts[label];
-            // Frees first, so that a reading never shows a free before its allocation on the same thread.
-            let frees = counts.frees.load(Ordering::Acquire);
-            let freed_bytes = counts.freed_bytes.load(Ordering::Acquire);
-            Counters {
-                allocations: counts.allocations.load(Ordering::Acquire),
-                frees,
-                allocated_bytes: counts.allocated_bytes.load(Ordering::Acquire),
-                freed_bytes,
-            }
+/// What an account has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountReading {
+    /// Allocations and frees.
+    pub counters: Counters,
+    /// Bytes held now.
+    pub current_bytes: i64,
+    /// The most bytes it held at once.
+    pub peak_bytes: i64,
+    /// Whether it has been over its limit since the limit was set.
+    pub over: bool,
+}
+
+impl Account {
+    /// An account without a limit. The name is for people.
+    pub fn new(name: &str) -> Self {
+        Self(Arc::new(Task {
+            counts: Counts::new(),
+            peak: AtomicI64::new(0),
+            limit: AtomicI64::new(i64::MAX),
+            over: AtomicBool::new(false),
+            name: name.to_owned(),
         }))
     }
 
-    fn store(&self, values: ByLabel) {
-        for (counts, values) in self.counts.iter().zip(values.0) {
-            counts.allocations.store(values.allocations, Ordering::Release);
-            counts.allocated_bytes.store(values.allocated_bytes, Ordering::Release);
-            counts.frees.store(values.frees, Ordering::Release);
-            counts.freed_bytes.store(values.freed_bytes, Ordering::Release);
+    /// Attributes what this thread allocates and frees during `body` to the account. Runs nest; the innermost counts.
+    /// One thread at a time: what two count at once may be lost.
+    #[inline]
+    pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
+        // Restores in its destructor, so a panic leaves the account as well. It cannot leak: nobody else sees it.
+        struct Back(Option<NonNull<Task>>);
+        impl Drop for Back {
+            #[inline]
+            fn drop(&mut self) {
+                THREAD.with(|thread| thread.task.set(self.0));
+            }
+        }
+        let _back = Back(THREAD.with(|thread| thread.task.replace(Some(NonNull::from(&*self.0)))));
+        body()
+    }
+
+    /// What it has counted.
+    pub fn read(&self) -> AccountReading {
+        let counters = self.0.counts.read();
+        AccountReading {
+            counters,
+            current_bytes: counters.current_bytes(),
+            peak_bytes: self.0.peak.load(Ordering::Relaxed),
+            over: self.0.over.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Bytes held now.
+    #[inline]
+    pub fn current_bytes(&self) -> i64 {
+        self.0.counts.current()
+    }
+
+    /// Whether it has been over its limit since the limit was set.
+    #[inline]
+    pub fn over(&self) -> bool {
+        self.0.over.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many bytes it may hold before its flag is raised, and lowers the flag. `None`: any number.
+    #[inline]
+    pub fn set_limit(&self, limit: Option<u64>) {
+        let limit = limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        self.0.limit.store(limit, Ordering::Relaxed);
+        self.0.over.store(false, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("name", &self.0.name).field("read", &self.read()).finish()
+    }
+}
+
+impl Task {
+    #[inline]
+    fn allocated(&self, size: usize) {
+        self.counts.allocated(size);
+        let current = self.counts.current();
+        if current > self.peak.load(Ordering::Relaxed) {
+            self.peak.store(current, Ordering::Relaxed);
+        }
+        if current > self.limit.load(Ordering::Relaxed) {
+            self.over.store(true, Ordering::Relaxed);
         }
     }
 }
 
-static BLOCKS: Mutex<Vec<Arc<Block>>> = Mutex::new(Vec::new());
-
 /// One thread's part: constant to build and without destructor, so the allocator may use it at any moment of a thread.
 struct Thread {
-    label: Cell<Label>,
-    own: [Cell<Counters>; LABELS],
+    own: Cell<Counters>,
     /// Where counts go while registered.
-    shared: Cell<Option<NonNull<Block>>>,
+    shared: Cell<Option<NonNull<Counts>>>,
+    /// The account this thread runs under.
+    task: Cell<Option<NonNull<Task>>>,
 }
 
 thread_local! {
     static THREAD: Thread = const {
         const ZERO: Counters = Counters { allocations: 0, frees: 0, allocated_bytes: 0, freed_bytes: 0 };
-        Thread {
-            label: Cell::new(Label::Framework),
-            own: [const { Cell::new(ZERO) }; LABELS],
-            shared: Cell::new(None),
-        }
+        Thread { own: Cell::new(ZERO), shared: Cell::new(None), task: Cell::new(None) }
     };
 }
 
 impl Thread {
-    fn read(&self) -> ByLabel {
-        match self.block() {
-            Some(block) => block.read(),
-            None => ByLabel(std::array::from_fn(|label| self.own[label].get())),
-        }
-    }
-
-    fn write(&self, values: ByLabel) {
-        for (own, values) in self.own.iter().zip(values.0) {
-            own.set(values);
-        }
+    fn read(&self) -> Counters {
+        self.block().map_or_else(|| self.own.get(), Counts::read)
     }
 
     #[inline]
-    fn block(&self) -> Option<&Block> {
+    fn block(&self) -> Option<&Counts> {
         // SAFETY: rule 2, the pointer is set only while the handle keeps the block alive.
         self.shared.get().map(|block| unsafe { block.as_ref() })
+    }
+
+    #[inline]
+    fn task(&self) -> Option<&Task> {
+        // SAFETY: rule 4, the pointer is set only while `run` borrows the account that keeps it alive.
+        self.task.get().map(|task| unsafe { task.as_ref() })
+    }
+}
+
+/// The name of the account this thread runs under, for the last words of a process.
+pub(crate) fn with_running(tell: impl FnOnce(Option<&str>)) {
+    THREAD.with(|thread| tell(thread.task().map(|task| task.name.as_str())));
+}
+
+#[inline]
+fn watch(size: usize) {
+    if size >= LARGE_ALLOCATION_MIN {
+        process::check(size);
     }
 }
 
@@ -389,15 +388,16 @@ fn count_allocated(pointer: *mut u8, size: usize) {
         return;
     }
     THREAD.with(|thread| {
-        let label = thread.label.get() as usize;
-        if let Some(block) = thread.block() {
-            bump(&block.counts[label].allocations, 1);
-            bump(&block.counts[label].allocated_bytes, size as u64);
-        } else {
-            let mut counters = thread.own[label].get();
-            counters.allocations = counters.allocations.wrapping_add(1);
-            counters.allocated_bytes = counters.allocated_bytes.wrapping_add(size as u64);
-            thread.own[label].set(counters);
+        match thread.block() {
+            Some(block) => block.allocated(size),
+            None => {
+                let more = Counters { allocations: 1, allocated_bytes: size as u64, ..Counters::default() };
+                thread.own.set(thread.own.get() + more);
+                UNREGISTERED.put_in(more);
+            }
+        }
+        if let Some(task) = thread.task() {
+            task.allocated(size);
         }
     });
 }
@@ -405,21 +405,16 @@ fn count_allocated(pointer: *mut u8, size: usize) {
 #[inline]
 fn count_freed(size: usize) {
     THREAD.with(|thread| {
-        let label = thread.label.get() as usize;
-        if let Some(block) = thread.block() {
-            bump(&block.counts[label].frees, 1);
-            bump(&block.counts[label].freed_bytes, size as u64);
-        } else {
-            let mut counters = thread.own[label].get();
-            counters.frees = counters.frees.wrapping_add(1);
-            counters.freed_bytes = counters.freed_bytes.wrapping_add(size as u64);
-            thread.own[label].set(counters);
+        match thread.block() {
+            Some(block) => block.freed(size),
+            None => {
+                let more = Counters { frees: 1, freed_bytes: size as u64, ..Counters::default() };
+                thread.own.set(thread.own.get() + more);
+                UNREGISTERED.put_in(more);
+            }
+        }
+        if let Some(task) = thread.task() {
+            task.counts.freed(size);
         }
     });
-}
-
-/// Only the owning thread writes, so no read-modify-write is needed.
-#[inline]
-fn bump(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
 }

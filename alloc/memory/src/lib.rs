@@ -1,7 +1,9 @@
 //! Memory that is not the arena: the accounted heap, sizes as users write them, and what the host allows.
 //!
-//! - [`Accounted`] is the global allocator of every Tidegate binary: mimalloc, counted per thread and per [`Label`], so
-//!   that a test can assert that the data path allocates nothing and a TaskManager can report what its slots do.
+//! - [`Accounted`] is the global allocator of every Tidegate binary: mimalloc, counted per thread and per [`Account`] (a
+//!   task), so that a test can assert that the data path allocates nothing, a TaskManager can report what its slots do, and
+//!   a task that holds too much can be told. [`limit_process`] ends a process by name that would outgrow its plan at once.
+//! - [`Budget`] is memory that consumers reserve before they use it: managed memory, and that which user code asks for.
 //! - [`MemorySize`] parses and prints sizes.
 //! - [`plan`] divides the memory of a process and says why: by Flink's rules to the byte, or by our own.
 //! - [`HostLimits`] reads the limits that a memory plan has to fit into.
@@ -16,19 +18,28 @@
 //! 2. **A thread's pointer to its shared block lives no longer than the block.** It is set by `register_thread` and
 //!    cleared when the handle is dropped; the handle owns the block, cannot leave its thread, and if it is forgotten the
 //!    block is forgotten with it.
-//! 3. **Calls into libc get pointers to locals of the type they fill.**
+//! 3. **Calls into libc get pointers to locals of the type they fill,** or to bytes that outlive the call, with their
+//!    length.
+//! 4. **A thread's pointer to an account lives no longer than the account.** It is set by `Account::run`, which borrows the
+//!    account until it has put the pointer before back; its guard is a local that no caller sees, so it cannot be leaked.
 
 mod account;
+mod budget;
+mod counts;
 pub mod limits;
 mod limits_probe;
 pub mod plan;
+mod process;
 mod size;
 
 pub use account::{
-    Accounted, ByLabel, Counters, Label, RegisterError, Scope, ThreadCounters, ThreadHandle, measure,
+    Account, AccountReading, Accounted, RegisterError, ThreadCounters, ThreadHandle, measure, process_counters,
     register_thread, this_thread, thread_counters,
 };
+pub use budget::{Budget, BudgetError, BudgetReading, Reservation};
+pub use counts::Counters;
 pub use limits_probe::{
     CgroupMemory, CgroupVersion, HostLimits, Limit, cgroup_memory, host_memory, memlock, nofile,
 };
+pub use process::{EXIT_OUTGROWN, Resident, limit_process, resident};
 pub use size::{MemorySize, SizeError};

@@ -2,8 +2,9 @@
 
 /// Threads that may be registered at once: slots, and a few dozen others.
 pub const THREADS_MAX: usize = 4096;
-/// Labels that allocations are attributed to.
-pub const LABELS: usize = 2;
+/// Smallest single allocation that is held against what the process has left: below it, the tasks' budgets and the
+/// overhead of the plan are finer than the question is cheap (three system calls).
+pub const LARGE_ALLOCATION_MIN: usize = 4 << 20;
 /// Longest text that is looked at as a size; longer is refused before anything is parsed.
 pub const SIZE_TEXT_BYTES_MAX: usize = 128;
 /// Deepest control group that is looked at on the way to the root.

@@ -5,14 +5,15 @@ use std::sync::mpsc;
 use std::thread;
 
 use tidegate_memory::{
-    Accounted, Counters, Label, RegisterError, Scope, measure, register_thread, this_thread, thread_counters,
+    Account, Accounted, Counters, RegisterError, measure, process_counters, register_thread, this_thread,
+    thread_counters,
 };
 
 #[global_allocator]
 static HEAP: Accounted = Accounted::new();
 
 fn named(name: &str) -> Option<Counters> {
-    thread_counters().into_iter().find(|thread| thread.name == name).map(|thread| thread.by_label.total())
+    thread_counters().into_iter().find(|thread| thread.name == name).map(|thread| thread.counters)
 }
 
 #[test]
@@ -47,23 +48,74 @@ fn code_that_allocates_nothing_counts_nothing() {
 }
 
 #[test]
-fn scopes_nest_and_end() {
+fn accounts_nest_and_take_what_runs_under_them() {
+    let (outer, inner) = (Account::new("outer"), Account::new("inner"));
     let before = this_thread();
-    let framework = black_box(Box::new(1u8));
-    let user = Scope::enter(Label::User);
-    let in_user = black_box(Box::new(2u32));
-    {
-        let _inner = Scope::enter(Label::Framework);
-        drop(framework);
-    }
-    let also_user = black_box(Box::new(3u32));
-    drop(user);
-    drop((in_user, also_user));
-    let after = this_thread();
-    let framework = after.of(Label::Framework) - before.of(Label::Framework);
-    let user = after.of(Label::User) - before.of(Label::User);
-    assert_eq!(user, Counters { allocations: 2, frees: 0, allocated_bytes: 8, freed_bytes: 0 });
-    assert_eq!(framework, Counters { allocations: 1, frees: 3, allocated_bytes: 1, freed_bytes: 9 });
+    let early = black_box(Box::new(1u8));
+    let (kept, ()) = outer.run(|| {
+        let kept = black_box(Box::new(2u32));
+        inner.run(|| drop(black_box(vec![0u8; 64])));
+        drop(early);
+        (kept, ())
+    });
+    let late = black_box(Box::new(3u32));
+    let counts = |allocations, frees, allocated_bytes, freed_bytes| Counters {
+        allocations,
+        frees,
+        allocated_bytes,
+        freed_bytes,
+    };
+    assert_eq!(outer.read().counters, counts(1, 1, 4, 1), "what came from elsewhere is freed here");
+    assert_eq!(inner.read().counters, counts(1, 1, 64, 64));
+    assert_eq!((inner.read().current_bytes, inner.read().peak_bytes), (0, 64));
+    assert_eq!(this_thread() - before, counts(4, 2, 73, 65), "a thread counts all of it");
+    drop((kept, late));
+}
+
+#[test]
+fn a_limit_raises_a_flag_and_nothing_else() {
+    let account = Account::new("task");
+    account.set_limit(Some(100));
+    let kept = account.run(|| black_box(vec![0u8; 100]));
+    assert!(!account.over(), "up to the limit");
+    let more = account.run(|| black_box(vec![0u8; 1]));
+    assert!(account.over() && account.read().over);
+    account.run(|| drop(more));
+    assert!(account.over(), "it stays up");
+    account.set_limit(Some(50));
+    assert!(!account.over());
+    account.run(|| drop(black_box(Box::new(1u8))));
+    assert!(account.over(), "a lower limit counts at the next allocation, though no new peak was reached");
+    drop(kept);
+}
+
+#[test]
+fn a_panic_leaves_the_account() {
+    let account = Account::new("task");
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| account.run(|| panic!("a user's"))));
+    assert!(result.is_err());
+    let before = account.read().counters.allocations;
+    drop(black_box(vec![0u8; 10]));
+    assert_eq!(account.read().counters.allocations, before);
+}
+
+#[test]
+fn the_process_is_the_sum_of_its_threads() {
+    const BYTES: usize = 64 << 20;
+    let before = process_counters().current_bytes();
+    let kept = thread::spawn(|| {
+        let unregistered = black_box(vec![0u8; BYTES]);
+        let handle = register_thread("in between").expect("not registered yet");
+        let registered = black_box(vec![0u8; BYTES]);
+        drop(handle);
+        (unregistered, registered)
+    });
+    let kept = kept.join().expect("no panic");
+    // Other tests run beside this one, with far less.
+    let grown = process_counters().current_bytes() - before;
+    assert!((grown - 2 * BYTES as i64).abs() < BYTES as i64 / 4, "{grown}");
+    drop(kept);
+    assert!((process_counters().current_bytes() - before).abs() < BYTES as i64 / 4);
 }
 
 #[test]
@@ -71,18 +123,18 @@ fn a_registered_thread_is_read_by_others_while_it_runs() {
     let (ready, seen) = mpsc::channel();
     let (proceed, wait) = mpsc::channel::<()>();
     let worker = thread::spawn(move || {
-        let before = this_thread().total();
+        let before = this_thread();
         let handle = register_thread("slot-0").expect("not registered yet");
         assert_eq!(register_thread("again").err(), Some(RegisterError::Registered));
-        assert!(handle.counters().total().allocations >= before.allocations, "the counts go on");
-        let start = handle.counters().total();
+        assert!(handle.counters().allocations >= before.allocations, "the counts go on");
+        let start = handle.counters();
         let held = black_box(vec![0u8; 1 << 20]);
         ready.send(start).expect("the test waits");
         wait.recv().expect("the test answers");
         drop(held);
-        let last = handle.counters().total();
+        let last = handle.counters();
         drop(handle);
-        assert!(this_thread().total().allocations >= last.allocations, "back in the thread's own counters");
+        assert!(this_thread().allocations >= last.allocations, "back in the thread's own counters");
         drop(register_thread("slot-0 again").expect("free again"));
     });
     let start = seen.recv().expect("the worker reports");

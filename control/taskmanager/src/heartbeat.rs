@@ -19,7 +19,7 @@ pub(crate) fn make(
     let heap = |index: usize| {
         let name = format!("slot-{index}");
         let thread = threads.iter().find(|thread| thread.name == name);
-        thread.map_or(0, |thread| thread.by_label.total().allocations)
+        thread.map_or(0, |thread| thread.counters.allocations)
     };
     let slots_out =
         slots.iter().zip(reports).enumerate().map(|(index, (metrics, report))| rpc::SlotMetrics {
@@ -34,7 +34,7 @@ pub(crate) fn make(
         sequence,
         tasks: slots.iter().flat_map(|metrics| &metrics.tasks).map(task).collect(),
         slots: slots_out.collect(),
-        heap_allocations: threads.iter().map(|thread| thread.by_label.total().allocations).sum(),
+        heap_allocations: threads.iter().map(|thread| thread.counters.allocations).sum(),
         resident_bytes: resident_bytes().unwrap_or(0),
         connections_refused,
     }
