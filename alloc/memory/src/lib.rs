@@ -6,7 +6,7 @@
 //! - [`Budget`] is memory that consumers reserve before they use it: managed memory, and that which user code asks for.
 //! - [`MemorySize`] parses and prints sizes.
 //! - [`plan`] divides the memory of a process and says why: by Flink's rules to the byte, or by our own.
-//! - [`HostLimits`] reads the limits that a memory plan has to fit into.
+//! - [`cgroup_memory`], [`memlock`] and their like read the limits that a memory plan has to fit into.
 //!
 //! # Safety
 //!
@@ -39,7 +39,8 @@ pub use account::{
 pub use budget::{Budget, BudgetError, BudgetReading, Reservation};
 pub use counts::Counters;
 pub use limits_probe::{
-    CgroupMemory, CgroupVersion, HostLimits, Limit, cgroup_memory, host_memory, memlock, nofile,
+    CgroupLimit, CgroupVersion, Limit, cgroup_cpu, cgroup_memory, cgroup_swap, cgroup_threads, host_memory,
+    meminfo, memlock, nofile,
 };
 pub use process::{EXIT_OUTGROWN, Resident, limit_process, resident};
 pub use size::{MemorySize, SizeError};

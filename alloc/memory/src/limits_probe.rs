@@ -1,5 +1,5 @@
-//! What the host allows this process: locked memory, open files, and the memory of its control group. Read when asked,
-//! kept nowhere, decided nowhere here.
+//! What the host allows this process: locked memory, open files, the limits of its control group, and what memory there
+//! is. Read when asked, kept nowhere, decided nowhere here.
 //!
 //! Always: `None` as a limit means that there is none. A control group's limit is the lowest on the way to the root.
 
@@ -21,42 +21,21 @@ pub struct Limit {
 /// Which hierarchy a control group's limit was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupVersion {
-    /// The memory controller of the first version.
+    /// A controller of the first version.
     V1,
     /// The unified hierarchy.
     V2,
 }
 
-/// The memory limit of this process's control group.
+/// A limit of this process's control group, in the unit of the function that found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CgroupMemory {
+pub struct CgroupLimit {
     /// The hierarchy.
     pub version: CgroupVersion,
-    /// Bytes; the lowest limit on the way to the root. `None`: unlimited.
-    pub limit_bytes: Option<u64>,
+    /// The lowest limit on the way to the root. `None`: unlimited.
+    pub limit: Option<u64>,
     /// The file the limit was read from, if there is one.
     pub file: Option<PathBuf>,
-}
-
-/// All readings at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostLimits {
-    /// RLIMIT_MEMLOCK in bytes: charged per user for registered buffers and rings together.
-    pub memlock: Limit,
-    /// RLIMIT_NOFILE in descriptors.
-    pub nofile: Limit,
-    /// The control group's memory limit; `None` outside any memory controller.
-    pub cgroup_memory: Option<CgroupMemory>,
-}
-
-impl HostLimits {
-    /// Reads them.
-    ///
-    /// # Errors
-    /// The kernel refused to tell a resource limit, which no sane host does.
-    pub fn probe() -> io::Result<Self> {
-        Ok(Self { memlock: memlock()?, nofile: nofile()?, cgroup_memory: cgroup_memory(Path::new("/")) })
-    }
 }
 
 /// RLIMIT_MEMLOCK, in bytes.
@@ -91,58 +70,110 @@ fn resource(resource: Resource) -> io::Result<Limit> {
     Ok(Limit { soft: finite(limit.rlim_cur), hard: finite(limit.rlim_max) })
 }
 
-/// The memory limit of this process's control group, with the file system rooted at `root` (`/`, but for tests). `None`
-/// if no memory controller is to be found.
-pub fn cgroup_memory(root: &Path) -> Option<CgroupMemory> {
+/// The memory limit of this process's control group in bytes, with the file system rooted at `root` (`/`, but for tests).
+/// `None` if no memory controller is to be found.
+pub fn cgroup_memory(root: &Path) -> Option<CgroupLimit> {
+    cgroup(root, "memory", "memory.limit_in_bytes", "memory.max", whole)
+}
+
+/// The limit of swap in bytes, which only the second version has apart from memory. `root` as for [`cgroup_memory`].
+pub fn cgroup_swap(root: &Path) -> Option<CgroupLimit> {
+    cgroup(root, "memory", "", "memory.swap.max", whole)
+}
+
+/// The limit of processor time in thousandths of a core. `root` as for [`cgroup_memory`].
+pub fn cgroup_cpu(root: &Path) -> Option<CgroupLimit> {
+    cgroup(root, "cpu", "cpu.cfs_quota_us", "cpu.max", |file| {
+        let text = fs::read_to_string(file).ok()?;
+        // The second version has both numbers in one file. Without a limit, the first number is `max` or -1.
+        let (quota, period) = match text.trim().split_once(' ') {
+            Some((quota, period)) => (quota.to_owned(), period.to_owned()),
+            None => (text, fs::read_to_string(file.with_file_name("cpu.cfs_period_us")).ok()?),
+        };
+        let (quota, period): (u64, u64) = (quota.trim().parse().ok()?, period.trim().parse().ok()?);
+        quota.saturating_mul(1000).checked_div(period)
+    })
+}
+
+/// The limit of threads of all processes in the group. `root` as for [`cgroup_memory`].
+pub fn cgroup_threads(root: &Path) -> Option<CgroupLimit> {
+    cgroup(root, "pids", "pids.max", "pids.max", whole)
+}
+
+/// The memory that this process can have: its control group's limit, or what the machine has where that is less. `None`
+/// where neither can be read. `root` as for [`cgroup_memory`].
+pub fn host_memory(root: &Path) -> Option<u64> {
+    let limit = cgroup_memory(root).and_then(|found| found.limit);
+    limit.into_iter().chain(meminfo(root, "MemTotal")).min()
+}
+
+/// What `/proc/meminfo` says under `name`: bytes, or a count of pages where it is one. `root` as for [`cgroup_memory`].
+pub fn meminfo(root: &Path, name: &str) -> Option<u64> {
+    let table = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    let value = table.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim();
+    match value.strip_suffix(" kB") {
+        Some(kibibytes) => kibibytes.trim().parse::<u64>().ok()?.checked_mul(1 << 10),
+        None => value.parse().ok(),
+    }
+}
+
+/// The limit that `controller` has in the file `v1` or `v2` of this process's group.
+fn cgroup(
+    root: &Path,
+    controller: &str,
+    v1: &str,
+    v2: &str,
+    read: impl Fn(&Path) -> Option<u64>,
+) -> Option<CgroupLimit> {
     let membership = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+    let mounts = root.join("sys/fs/cgroup");
     // With both hierarchies mounted, the first version's controller is the one that counts if it is there at all.
     for line in membership.lines() {
         let mut fields = line.splitn(3, ':');
         let (Some(_), Some(controllers), Some(group)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
-        if controllers.split(',').any(|controller| controller == "memory") {
-            let mount = root.join("sys/fs/cgroup/memory");
-            return lowest(&mount, group, "memory.limit_in_bytes", CgroupVersion::V1);
+        if controllers.split(',').any(|name| name == controller) {
+            // Controllers that are mounted together have one folder, and most hosts a link to it for each of them.
+            let own = lowest(&mounts.join(controller), group, v1, CgroupVersion::V1, &read);
+            return own.or_else(|| lowest(&mounts.join(controllers), group, v1, CgroupVersion::V1, &read));
         }
     }
     let group = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
-    // A hybrid host has the unified hierarchy one level down, without the memory controller in it.
-    lowest(&root.join("sys/fs/cgroup"), group, "memory.max", CgroupVersion::V2)
-}
-
-/// The memory that this process can have: its control group's limit, or what the machine has where that is less. `None`
-/// where neither can be read. `root` as for [`cgroup_memory`].
-pub fn host_memory(root: &Path) -> Option<u64> {
-    let limit = cgroup_memory(root).and_then(|found| found.limit_bytes);
-    let table = fs::read_to_string(root.join("proc/meminfo")).ok();
-    let total =
-        table.as_deref().and_then(|table| table.lines().find_map(|line| line.strip_prefix("MemTotal:")));
-    let kibibytes = total.and_then(|total| total.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    let machine = kibibytes.and_then(|kibibytes| kibibytes.checked_mul(1 << 10));
-    limit.into_iter().chain(machine).min()
+    // A hybrid host has the unified hierarchy one level down, without the controllers of the first version in it.
+    lowest(&mounts, group, v2, CgroupVersion::V2, &read)
 }
 
 /// The lowest limit from `group` up to `mount`. In a container without a namespace for control groups, the path is the
 /// host's and does not exist below our mount; then the mount itself is our group.
-fn lowest(mount: &Path, group: &str, name: &str, version: CgroupVersion) -> Option<CgroupMemory> {
+fn lowest(
+    mount: &Path,
+    group: &str,
+    name: &str,
+    version: CgroupVersion,
+    read: impl Fn(&Path) -> Option<u64>,
+) -> Option<CgroupLimit> {
     if !mount.is_dir() {
         return None;
     }
     let inside: PathBuf =
         Path::new(group).components().filter(|part| matches!(part, Component::Normal(_))).collect();
-    let mut found = CgroupMemory { version, limit_bytes: None, file: None };
+    let mut found = CgroupLimit { version, limit: None, file: None };
     for level in inside.ancestors().take(CGROUP_DEPTH_MAX) {
         let file = mount.join(level).join(name);
-        let limit = fs::read_to_string(&file).ok().and_then(|text| finite_limit(text.trim()));
-        if let Some(limit) = limit
-            && found.limit_bytes.is_none_or(|lowest| limit < lowest)
+        if let Some(limit) = read(&file)
+            && found.limit.is_none_or(|lowest| limit < lowest)
         {
-            found.limit_bytes = Some(limit);
+            found.limit = Some(limit);
             found.file = Some(file);
         }
     }
     Some(found)
+}
+
+/// A file with a number, `max` or nothing.
+fn whole(file: &Path) -> Option<u64> {
+    finite_limit(fs::read_to_string(file).ok()?.trim())
 }
 
 /// `max` means no limit in the second version; the first has a number near 2⁶³ instead.
@@ -166,7 +197,7 @@ mod tests {
     }
 
     fn limit(files: &[(&str, &str)]) -> Option<(CgroupVersion, Option<u64>)> {
-        cgroup_memory(host(files).path()).map(|found| (found.version, found.limit_bytes))
+        cgroup_memory(host(files).path()).map(|found| (found.version, found.limit))
     }
 
     #[test]
@@ -222,9 +253,44 @@ mod tests {
     }
 
     #[test]
+    fn processor_time_is_a_quota_in_a_period() {
+        let cpu =
+            |files: &[(&str, &str)]| cgroup_cpu(host(files).path()).map(|found| (found.version, found.limit));
+        let unified = |text| cpu(&[("proc/self/cgroup", "0::/a\n"), ("sys/fs/cgroup/a/cpu.max", text)]);
+        assert_eq!(unified("150000 100000\n"), Some((CgroupVersion::V2, Some(1500))));
+        assert_eq!(unified("max 100000\n"), Some((CgroupVersion::V2, None)));
+        assert_eq!(unified("1 0\n"), Some((CgroupVersion::V2, None)), "no period");
+        let first = |folder, quota: &str| {
+            let at = |name| format!("sys/fs/cgroup/{folder}/{name}");
+            let (quota_at, period_at) = (at("cpu.cfs_quota_us"), at("cpu.cfs_period_us"));
+            cpu(&[("proc/self/cgroup", "3:cpu,cpuacct:/x\n"), (&quota_at, quota), (&period_at, "100000\n")])
+        };
+        assert_eq!(first("cpu/x", "50000\n"), Some((CgroupVersion::V1, Some(500))));
+        assert_eq!(first("cpu,cpuacct/x", "50000\n"), Some((CgroupVersion::V1, Some(500))));
+        assert_eq!(first("cpu/x", "-1\n"), Some((CgroupVersion::V1, None)));
+    }
+
+    #[test]
+    fn threads_and_swap_have_limits_of_their_own() {
+        let root = host(&[
+            ("proc/self/cgroup", "0::/a\n"),
+            ("sys/fs/cgroup/a/pids.max", "64\n"),
+            ("sys/fs/cgroup/a/memory.swap.max", "0\n"),
+        ]);
+        assert_eq!(cgroup_threads(root.path()).and_then(|found| found.limit), Some(64));
+        assert_eq!(cgroup_swap(root.path()).and_then(|found| found.limit), Some(0));
+        let root = host(&[("proc/self/cgroup", "9:memory:/y\n"), ("sys/fs/cgroup/memory/y/tasks", "1\n")]);
+        let swap = cgroup_swap(root.path()).expect("there is a memory controller");
+        assert_eq!((swap.version, swap.limit), (CgroupVersion::V1, None));
+    }
+
+    #[test]
     fn this_host_answers() {
-        let limits = HostLimits::probe().expect("the kernel tells its limits");
-        let soft = limits.nofile.soft.unwrap_or(u64::MAX);
-        assert!(soft > 0 && soft <= limits.nofile.hard.unwrap_or(u64::MAX));
+        for limit in [memlock(), nofile()] {
+            let limit = limit.expect("the kernel tells its limits");
+            assert!(limit.soft.unwrap_or(u64::MAX) <= limit.hard.unwrap_or(u64::MAX));
+        }
+        assert!(meminfo(Path::new("/"), "MemTotal").is_some_and(|bytes| bytes > 1 << 20));
+        assert!(meminfo(Path::new("/"), "HugePages_Free").is_none_or(|pages| pages < 1 << 40));
     }
 }
