@@ -64,3 +64,24 @@ const _: () = assert!(RETRIES_MAX > 0);
 pub const fn completions_bound(connections: u32) -> u32 {
     connections * CQES_PER_CONNECTION + CQES_FIXED
 }
+
+/// Entries of the submission and the completion queue of a ring for `connections`.
+pub const fn queue_entries(connections: u32) -> (u32, u32) {
+    let wanted = (2 * connections + CQES_FIXED).next_power_of_two();
+    let entries = if wanted < SQ_ENTRIES_MIN {
+        SQ_ENTRIES_MIN
+    } else if wanted > SQ_ENTRIES_MAX {
+        SQ_ENTRIES_MAX
+    } else {
+        wanted
+    };
+    let completions = completions_bound(connections).next_power_of_two();
+    (entries, if completions > 2 * entries { completions } else { 2 * entries })
+}
+
+/// Bytes of locked memory that a ring for `connections` needs: 64 per submission, 16 per completion, and a page of heads
+/// and tails.
+pub const fn ring_bytes(connections: u32) -> u64 {
+    let (entries, completions) = queue_entries(connections);
+    entries as u64 * 64 + completions as u64 * 16 + 4096
+}

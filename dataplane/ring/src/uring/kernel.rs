@@ -243,9 +243,7 @@ impl Drop for Kernel {
 }
 
 fn go_down_the_ladder(connections: u32) -> Result<(&'static str, IoUring), RingError> {
-    let entries = (2 * connections + limits::CQES_FIXED).next_power_of_two();
-    let entries = entries.clamp(limits::SQ_ENTRIES_MIN, limits::SQ_ENTRIES_MAX);
-    let completions = completions_bound(connections).next_power_of_two().max(2 * entries);
+    let (entries, completions) = limits::queue_entries(connections);
     let mut refusal = 0;
     for (name, set_flags) in LADDER {
         let mut builder = IoUring::builder();
@@ -260,8 +258,7 @@ fn go_down_the_ladder(connections: u32) -> Result<(&'static str, IoUring), RingE
         }
     }
     Err(if refusal == libc::ENOMEM {
-        // 64 bytes per submission, 16 per completion, and a page of heads and tails.
-        let needed = u64::from(entries) * 64 + u64::from(completions) * 16 + 4096;
+        let needed = limits::ring_bytes(connections);
         RingError::RingMemory { connections, needed, limit: memlock_limit() }
     } else {
         RingError::Unusable(probe::obstacle(refusal))
