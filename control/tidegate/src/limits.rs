@@ -37,6 +37,24 @@ pub const DEMO_CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the demo waits for a child that was asked to leave before it kills it.
 pub const CHILD_STOP_MAX: Duration = Duration::from_secs(10);
 
+/// Descriptors of any process besides those of its slots: the standard streams, listening sockets, the connection between
+/// TaskManager and JobManager, the wake-ups of each thread's event loop, files that are read.
+pub const DESCRIPTORS_LEAST: u64 = 64;
+
+/// Descriptors of a slot besides connections and files: its ring or its epoll, the bell, the sleep's timer, and as many
+/// for connections that begin or end.
+pub const DESCRIPTORS_PER_SLOT: u64 = 8;
+
+/// Files that a slot of an ordinary job has open at once: one for each buffer it may fill.
+pub const FILES_PER_SLOT: u64 = tidegate_taskmanager::limits::FILE_BUFFERS_PER_SLOT as u64;
+
+/// Descriptors that a JobManager should be allowed: a few hundred TaskManagers and clients, and its files.
+pub const DESCRIPTORS_JOBMANAGER: u64 = 512;
+
+/// Longest tick of a clock for timers of milliseconds.
+pub const CLOCK_TICK_MAX_NS: u64 = 1_000_000;
+
+const _: () = assert!(DESCRIPTORS_LEAST < DESCRIPTORS_JOBMANAGER);
 const _: () = assert!(POLL_INTERVAL.as_millis() < REQUEST_TIMEOUT.as_millis());
 const _: () = assert!(REQUEST_TIMEOUT.as_millis() < RECONNECT_MAX.as_millis());
 const _: () = assert!(CANCEL_MAX.as_millis() > tidegate_jobmanager::limits::CANCEL_TIMEOUT_MS as u128);

@@ -53,6 +53,7 @@ fn help_teaches() {
         "demo",
         "jobs",
         "plan",
+        "doctor",
         "config",
     ] {
         assert_eq!(code(&tidegate(&[command, "--help"])), 0, "{command}");

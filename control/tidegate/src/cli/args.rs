@@ -32,6 +32,9 @@ Examples:
     tidegate plan --process taskmanager -D taskmanager.memory.process.size=4g --explain
     tidegate config taskmanager.memory.network
 
+  Whether this host gives a process what it needs, and what to change:
+    tidegate doctor --slots 4
+
   See it all work on bundled data: tidegate demo
   Which jobs are in this binary, with their flags: tidegate jobs
 
@@ -69,6 +72,8 @@ pub enum Command {
     Jobs(JobsArgs),
     /// Show how a process would divide its memory, and why; or why it cannot
     Plan(PlanArgs),
+    /// Check whether this host can run a process by its plan, and say what to change
+    Doctor(DoctorArgs),
     /// List every key of the configuration with its type, default, meaning, and present value
     Config(ConfigArgs),
 }
@@ -305,6 +310,29 @@ pub struct PlanArgs {
     #[arg(long, value_name = "PEAKS.json")]
     pub fit: Option<PathBuf>,
     /// Print JSON for programs, a refusal too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// For which process: taskmanager or jobmanager
+    #[arg(long, value_name = "PROCESS", default_value_t = Process::TaskManager)]
+    pub process: Process,
+    /// The configuration
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Slots of a TaskManager; wins over taskmanager.numberOfTaskSlots
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub slots: Option<u32>,
+    /// What is to drive the network
+    #[arg(long, value_enum, default_value_t = Driver::Auto)]
+    pub driver: Driver,
+    /// Whether segments are to be registered with the kernel
+    #[arg(long, value_enum, default_value_t = Register::Auto)]
+    pub register: Register,
+    /// Print JSON for programs
     #[arg(long)]
     pub json: bool,
 }

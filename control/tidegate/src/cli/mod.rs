@@ -8,6 +8,7 @@
 pub mod args;
 mod client;
 mod config;
+pub mod doctor;
 mod embedded;
 pub mod exit;
 mod format;
@@ -94,6 +95,7 @@ impl App {
             Command::Cancel(args) => inspect::cancel(&args),
             Command::Jobs(args) => inspect::jobs(&self.jobs, &args),
             Command::Plan(args) => plan::plan(&args),
+            Command::Doctor(args) => doctor::doctor(&args),
             Command::Config(args) => config::config(&args),
             Command::Demo(args) => match &self.demo {
                 Some(data) => demo::run(data, &args),

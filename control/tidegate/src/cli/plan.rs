@@ -5,9 +5,9 @@
 //! Always true: every number printed is of a plan that holds; one that does not exits with 2.
 
 use tidegate_memory::plan::fit::{Headroom, Peaks, fit};
-use tidegate_memory::plan::{Process, Request, keys, render, resolve};
+use tidegate_memory::plan::{Process, Request, Settings, keys, render, resolve};
 
-use super::args::PlanArgs;
+use super::args::{PlanArgs, SettingsArgs};
 use super::config::{Host, Refused, finish, read, settings, text, value};
 use super::exit::{Exit, Failure};
 
@@ -16,15 +16,26 @@ pub(super) fn plan(args: &PlanArgs) -> Result<(), Failure> {
     finish(args.json, answer(args, &Host::probe()))
 }
 
-fn answer(args: &PlanArgs, host: &Host) -> Result<String, Refused> {
-    let mut settings = settings(&args.settings, host)?;
-    if let Some(slots) = args.slots {
-        if args.process == Process::JobManager {
+/// The settings of a process, with the number of its slots over every layer.
+pub(super) fn settings_for(
+    process: Process,
+    slots: Option<u32>,
+    args: &SettingsArgs,
+    host: &Host,
+) -> Result<Settings, Refused> {
+    let mut settings = settings(args, host)?;
+    if let Some(slots) = slots {
+        if process == Process::JobManager {
             let line = "--slots is for taskmanager, a JobManager has none; remove it";
             return Err(Refused::new(Exit::Usage, "usage", line));
         }
         settings.add_flag("--slots", keys::TM_SLOTS, &slots.to_string())?;
     }
+    Ok(settings)
+}
+
+fn answer(args: &PlanArgs, host: &Host) -> Result<String, Refused> {
+    let settings = settings_for(args.process, args.slots, &args.settings, host)?;
     let mut request = Request::new(args.process, args.settings.profile, &settings);
     request.host_bytes = host.memory;
     let plan = resolve(&request)?;

@@ -7,6 +7,7 @@ use crate::support::job::Job;
 use crate::support::output::check;
 use crate::support::process::tidegate;
 use crate::support::random::Random;
+use crate::support::seccomp::forbid_io_uring;
 use crate::support::{WHOLE_JOB, input, oracle};
 
 /// `tidegate run wordcount` with `flags`: what comes out is what the oracle says.
@@ -62,28 +63,6 @@ fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
         cluster.stop();
     };
     std::thread::spawn(test).join().expect("the test on its thread");
-}
-
-/// Makes io_uring_setup answer EPERM on this thread, as Docker's default profile does.
-fn forbid_io_uring() {
-    let load_number = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    let jump_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
-    let setup = libc::SYS_io_uring_setup as u32;
-    let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let mut program = [
-        libc::sock_filter { code: load_number, jt: 0, jf: 0, k: 0 },
-        libc::sock_filter { code: jump_equal, jt: 0, jf: 1, k: setup },
-        libc::sock_filter { code: answer, jt: 0, jf: 0, k: eperm },
-        libc::sock_filter { code: answer, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
-    ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: a call without pointers.
-    let failed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    assert_eq!(failed, 0);
-    // SAFETY: the filter and the program it points to are live locals; the kernel copies them.
-    let failed = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
-    assert_eq!(failed, 0);
 }
 
 fn path(path: &Path) -> &str {

@@ -1,4 +1,5 @@
-//! Faults that only root can make: sockets killed by the kernel, a network that falls silent, an unprivileged user.
+//! Faults that only root can make: sockets killed by the kernel, a network that falls silent, an unprivileged user, a
+//! control group with little memory.
 //!
 //! `cargo xtask faults` runs them. Each asks first for what it needs and prints `skipped: …` where that is missing.
 
@@ -9,6 +10,7 @@ use std::process::Command;
 
 use crate::demo;
 use crate::kills::all_segments_free;
+use crate::support::cgroup::Cgroup;
 use crate::support::cluster::{Cluster, SLOTS};
 use crate::support::job::Job;
 use crate::support::namespaces::{Namespaces, run};
@@ -163,4 +165,36 @@ fn an_ordinary_user_with_little_locked_memory_gets_the_same_figures() {
     if status.success() {
         check(&output, expected);
     }
+}
+
+#[test]
+#[ignore = "needs root; run by cargo xtask faults"]
+fn a_plan_over_the_control_group_is_refused_by_doctor() {
+    skip_without!();
+    let group = match Cgroup::with_memory(256 << 20) {
+        Ok(group) => group,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    let doctor = |size: &str| {
+        let mut command = Command::new(TIDEGATE);
+        command.args(["doctor", "-D", &format!("taskmanager.memory.process.size={size}")]);
+        group.hold(&mut command);
+        let output = command.output().expect("the binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = doctor("1g");
+    assert_eq!(code, Some(2), "{said}");
+    for words in [
+        "error    cgroup memory       256.000mb (268435456 bytes)",
+        "total process memory               1073741824",
+        "missing                             805306368",
+        "set taskmanager.memory.process.size to 268435456b or less",
+    ] {
+        assert!(said.contains(words), "{words:?} in\n{said}");
+    }
+    let (_, said) = doctor("256m");
+    assert!(said.contains("ok       cgroup memory       256.000mb"), "{said}");
 }

@@ -3,6 +3,7 @@
 //! Nothing here looks into a process of the product other than through what it offers to everybody: its command
 //! line, the lines it prints, its REST interface, the files it writes, and what the kernel says in `/proc`.
 
+pub mod cgroup;
 pub mod cluster;
 pub mod http;
 pub mod input;
@@ -12,6 +13,7 @@ pub mod oracle;
 pub mod output;
 pub mod process;
 pub mod random;
+pub mod seccomp;
 pub mod sockets;
 
 use std::time::{Duration, Instant};
