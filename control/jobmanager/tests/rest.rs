@@ -114,7 +114,11 @@ async fn serve(
         epoch_seen: 0,
         segment_size: 32 << 10,
         segments_per_slot: 64,
-        driver: DriverReport { driver: "none".into(), ..DriverReport::default() },
+        driver: DriverReport {
+            driver: "io_uring [submit_all]".into(),
+            rung: "unregistered (not wanted)".into(),
+            ..DriverReport::default()
+        },
         held: held.collect(),
     };
     let first = Envelope::new(0, ToJobManager::Register(Box::new(register)));
@@ -331,6 +335,11 @@ fn everything_has_an_answer_and_every_refusal_a_reason() {
     let (_, metrics) = rest.get("/metrics");
     let metrics = metrics.as_str().unwrap();
     assert!(metrics.contains("tidegate_slots{taskmanager=\"0000000000000abc\"} 2"), "{metrics}");
+    let network = "driver=\"io_uring\",registration=\"unregistered\"} 1";
+    assert!(
+        metrics.contains(&format!("tidegate_network{{taskmanager=\"0000000000000abc\",{network}")),
+        "{metrics}"
+    );
     running.shutdown();
 }
 

@@ -71,6 +71,19 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
         "Connections at a TaskManager's data port that were turned away",
         all().map(|found| (of(found.register.taskmanager), found.connections_refused)),
     );
+    metric.family(
+        "network",
+        "1 for the driver of a TaskManager's network and whether its segments are registered",
+        all().map(|found| {
+            let driver = &found.register.driver;
+            // What comes after the first word is for people, who find it under /taskmanagers.
+            let word = |text: &str| text.split_whitespace().next().unwrap_or("unknown").to_owned();
+            let mut labels = of(found.register.taskmanager);
+            labels.push(label("driver", word(&driver.driver)));
+            labels.push(label("registration", word(&driver.rung)));
+            (labels, 1)
+        }),
+    );
     type Field = fn(&tidegate_rpc::SlotMetrics) -> u64;
     let fields: [(&str, &str, Field); 7] = [
         ("segments", "Segments of a slot", |m| u64::from(m.segments)),

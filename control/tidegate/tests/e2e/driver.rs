@@ -8,7 +8,7 @@ use crate::support::output::check;
 use crate::support::process::tidegate;
 use crate::support::random::Random;
 use crate::support::seccomp::forbid_io_uring;
-use crate::support::{WHOLE_JOB, input, oracle};
+use crate::support::{WHOLE_JOB, http, input, oracle};
 
 /// `tidegate run wordcount` with `flags`: what comes out is what the oracle says.
 fn run_wordcount(flags: &[&str]) {
@@ -47,7 +47,12 @@ fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
                 "{text}"
             );
         }
+        let metrics = http::get(cluster.rest, "/metrics").expect("the JobManager is there").body;
+        let on_epoll = metrics.matches("driver=\"epoll\",registration=\"unregistered\"} 1").count();
+        assert_eq!(on_epoll, cluster.taskmanagers.len(), "{metrics}");
         for process in &cluster.taskmanagers {
+            let reasons = process.errors().matches("the network runs on epoll instead of io_uring").count();
+            assert_eq!(reasons, 1, "{}", process.errors());
             assert!(
                 process
                     .lines()
