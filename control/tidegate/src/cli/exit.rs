@@ -14,8 +14,8 @@ pub enum Exit {
     Ok = 0,
     /// The job ended FAILED.
     JobFailed = 1,
-    /// A plan, a configuration or a request was refused: memory that does not add up, an unknown key, too few slots or
-    /// segments, an unknown job, flags the job does not take.
+    /// A plan, a configuration or a request was refused: memory that does not add up or is not there, an unknown key, too
+    /// few slots or segments, an unknown job, flags the job does not take.
     Refused = 2,
     /// The job ended CANCELED.
     JobCanceled = 3,
@@ -44,7 +44,8 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for `submit --wait` and `run`: the job is FINISHED
   1    the job FAILED
-  2    refused: memory that does not add up, unknown key, too few slots or segments, unknown job, wrong job flags
+  2    refused: memory that does not add up or is not there, unknown key or job, too few slots or segments,
+       wrong job flags
   3    the job was CANCELED
   64   the command line makes no sense
   69   nobody answers at the address

@@ -163,7 +163,7 @@ pub(super) fn locked(host: &Readings, needs: &Needs<'_>, slots: u32, links: u32,
         check("segments stay unregistered, and registration is required")
             .error(format!("{advice}, or do not require it"))
     } else if least <= limit && !required {
-        check("fewer connections for each slot, and segments stay unregistered").warning(advice)
+        check("fewer connections for each slot and segments unregistered, or epoll").warning(advice)
     } else if uring_only {
         check("not enough for io_uring, which is required").error(format!("{advice}, or do not require it"))
     } else {
