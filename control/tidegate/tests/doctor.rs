@@ -3,6 +3,7 @@
 //! own tests.
 
 #[path = "e2e/support/seccomp.rs"]
+#[allow(dead_code, reason = "other tests run with io_uring allowed")]
 mod seccomp;
 
 use std::io;
@@ -130,7 +131,7 @@ fn locked_memory_is_a_ladder_and_an_error_only_where_it_is_demanded() {
 fn a_seccomp_filter_is_named() {
     // The filter is the thread's own, and inherited by the processes that it starts.
     let test = || {
-        seccomp::forbid_io_uring();
+        seccomp::confine(seccomp::IoUring::Forbidden);
         let output = doctor(&[]).output().expect("the binary runs");
         says(&output, "io_uring", "warning", &["container: a seccomp profile", "epoll", "seccomp: a filter"]);
         says(&output, "locked memory", "ok", &["io_uring cannot be used"]);

@@ -1,17 +1,19 @@
-//! Jobs on epoll: because it was asked for, and because a container's seccomp profile forbids io_uring.
+//! Jobs on epoll: because it was asked for, and because a container's seccomp profile forbids io_uring. And on io_uring in a
+//! container whose profile is ours.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::cluster::Cluster;
 use crate::support::job::Job;
 use crate::support::output::check;
-use crate::support::process::tidegate;
+use crate::support::process::{Finished, Process, TIDEGATE};
 use crate::support::random::Random;
-use crate::support::seccomp::forbid_io_uring;
+use crate::support::seccomp::{IoUring, confine};
 use crate::support::{WHOLE_JOB, http, input, oracle};
 
-/// `tidegate run wordcount` with `flags`: what comes out is what the oracle says.
-fn run_wordcount(flags: &[&str]) {
+/// `tidegate run wordcount` with `flags`; what comes out, if it succeeds, is what the oracle says.
+fn run_wordcount(flags: &[&str]) -> Finished {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let text = input::text(folder.path(), &mut Random::announced("wordcount by driver"), 20_000);
     let expected = oracle::wordcount(&std::fs::read(&text).expect("just written"));
@@ -19,22 +21,82 @@ fn run_wordcount(flags: &[&str]) {
     let mut line = vec!["run", "wordcount", "--parallelism", "3"];
     line.extend(flags);
     line.extend(["--", "--input", path(&text), "--output", path(&output)]);
-    let finished = tidegate(folder.path(), WHOLE_JOB, &line);
+    let mut command = Command::new(TIDEGATE);
+    command.args(line).env("TIDEGATE_LOG", "warn");
+    let mut process = Process::start_command("wordcount", folder.path(), command);
+    let status = process.wait(WHOLE_JOB);
+    let finished = Finished { status, stdout: process.lines().join("\n"), stderr: process.errors() };
+    if finished.status.success() {
+        check(&output, expected);
+    }
+    finished
+}
+
+fn succeeds(finished: Finished) -> Finished {
     assert!(finished.status.success(), "{finished:#?}");
-    check(&output, expected);
+    finished
 }
 
 #[test]
 fn a_job_runs_on_epoll_when_told_so() {
-    run_wordcount(&["--driver", "epoll"]);
+    succeeds(run_wordcount(&["--driver", "epoll"]));
+}
+
+/// `test` on a thread of its own, under the profile for containers: the filter stays with the thread and the processes that
+/// it starts. What runs outside of it is what the profile must allow.
+fn in_a_container(io_uring: IoUring, test: impl FnOnce() + Send + 'static) {
+    let test = move || {
+        confine(io_uring);
+        test();
+    };
+    std::thread::spawn(test).join().expect("the test on its thread");
 }
 
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "the profile names calls that other processors never had")]
+fn under_the_profile_for_containers_a_job_runs_on_io_uring() {
+    let outside = run_wordcount(&["--driver", "io_uring"]);
+    if !outside.status.success() {
+        println!("skipped: this host has no io_uring: {}", outside.stderr);
+        return;
+    }
+    in_a_container(IoUring::Allowed, || {
+        assert!(
+            std::os::unix::fs::chroot("/").is_err(),
+            "what the profile does not name is refused, to root too"
+        );
+        // It would not start on anything else, and what is chosen without the flag is said.
+        succeeds(run_wordcount(&["--driver", "io_uring"]));
+        let chosen = succeeds(run_wordcount(&[]));
+        assert!(!chosen.stderr.contains("on epoll instead of"), "{}", chosen.stderr);
+
+        let mut cluster = Cluster::start(2, &[]);
+        for process in &cluster.taskmanagers {
+            let lines = process.lines();
+            let ready = lines.iter().find(|line| line.starts_with("ready")).expect("it is registered");
+            assert!(ready.ends_with("driver=io_uring"), "{ready}");
+        }
+        let output = cluster.output("sums");
+        let flags = ["--records", "200000", "--keys", "500", "--output", path(&output)];
+        let mut job = Job::submit(&mut cluster, "keyed-sum", 4, &flags);
+        job.finish(&cluster, WHOLE_JOB);
+        check(&output, oracle::keyed_sum(200_000, 500));
+        cluster.stop();
+    });
+}
+
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "the profile names calls that other processors never had")]
 fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
-    // The filter is the thread's own, and inherited by the processes that it starts.
-    let test = || {
-        forbid_io_uring();
-        run_wordcount(&[]);
+    in_a_container(IoUring::Forbidden, || {
+        let refused = run_wordcount(&["--driver", "io_uring"]);
+        assert_eq!(refused.status.code(), Some(71), "{refused:#?}");
+        let chosen = succeeds(run_wordcount(&[]));
+        assert!(
+            chosen.stderr.contains("on epoll instead of io_uring: container: a seccomp"),
+            "{}",
+            chosen.stderr
+        );
 
         let mut cluster = Cluster::start(2, &[]);
         let list = cluster.get("/taskmanagers").expect("the JobManager is there");
@@ -66,8 +128,7 @@ fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
         job.finish(&cluster, WHOLE_JOB);
         check(&output, oracle::keyed_sum(200_000, 500));
         cluster.stop();
-    };
-    std::thread::spawn(test).join().expect("the test on its thread");
+    });
 }
 
 fn path(path: &Path) -> &str {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `jobs.rs` | does each job write what a plain loop over its input says? |
 //! | `demo.rs` | does the demo print what that loop says? |
-//! | `driver.rs` | does a job on epoll, asked for or because io_uring is forbidden? |
+//! | `driver.rs` | does a job on epoll, asked for or because io_uring is forbidden, and on io_uring in a container? |
 //! | `kills.rs` | does it still, when processes and connections die at random moments? |
 //! | `large_state.rs` | does it still, when a checkpoint takes many steps while records flow? |
 //! | `starved.rs` | does it still, with so few segments that credit is always exhausted? |

@@ -1,23 +1,99 @@
-//! A container's seccomp profile that forbids io_uring, for the calling thread and the processes that it starts.
+//! The seccomp profile that containers run under (`deploy/seccomp/tidegate.json`), enforced here: its JSON, which container
+//! runtimes read, becomes filters of this kernel.
+//!
+//! The profile is in the form that Docker and the kubelet take. Always: a call it names is one that exists, so a misspelled
+//! name fails the test.
 
-/// Makes io_uring_setup answer EPERM on this thread, as Docker's default profile does.
-pub fn forbid_io_uring() {
-    let load_number = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    let jump_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
-    let setup = libc::SYS_io_uring_setup as u32;
-    let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let mut program = [
-        libc::sock_filter { code: load_number, jt: 0, jf: 0, k: 0 },
-        libc::sock_filter { code: jump_equal, jt: 0, jf: 1, k: setup },
-        libc::sock_filter { code: answer, jt: 0, jf: 0, k: eperm },
-        libc::sock_filter { code: answer, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
-    ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: a call without pointers.
-    let failed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    assert_eq!(failed, 0);
-    // SAFETY: the filter and the program it points to are live locals; the kernel copies them.
-    let failed = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
-    assert_eq!(failed, 0);
+use seccompiler::{BpfProgram, TargetArch, apply_filter, compile_from_json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const PROFILE: &str = include_str!("../../../../../deploy/seccomp/tidegate.json");
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Profile {
+    default_action: String,
+    default_errno_ret: u32,
+    syscalls: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    names: Vec<String>,
+    action: String,
+    errno_ret: Option<u32>,
+    #[serde(default)]
+    args: Vec<Condition>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Condition {
+    index: u8,
+    value: u64,
+    #[serde(default)]
+    value_two: u64,
+    op: String,
+}
+
+impl Condition {
+    /// As the crate reads it. What is compared here are ints, of which the kernel looks at the lower half.
+    fn translated(&self) -> Value {
+        let (op, value) = match self.op.as_str() {
+            "SCMP_CMP_LT" => (json!("lt"), self.value),
+            "SCMP_CMP_EQ" => (json!("eq"), self.value),
+            "SCMP_CMP_GT" => (json!("gt"), self.value),
+            "SCMP_CMP_MASKED_EQ" => (json!({ "masked_eq": self.value }), self.value_two),
+            other => panic!("the profile compares with {other}, which this test does not know"),
+        };
+        json!({ "index": self.index, "type": "dword", "op": op, "val": value })
+    }
+}
+
+/// Whether what the profile adds to a runtime's own is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum IoUring {
+    Allowed,
+    /// As in the profiles that Docker and containerd bring along.
+    Forbidden,
+}
+
+/// Puts this thread, and every process that it starts from now on, under the profile.
+pub fn confine(io_uring: IoUring) {
+    let mut profile: Profile = serde_json::from_str(PROFILE).expect("the profile is of the form");
+    if io_uring == IoUring::Forbidden {
+        profile.syscalls.iter_mut().for_each(|rule| rule.names.retain(|name| !name.starts_with("io_uring_")));
+    }
+    let filter = |answer: Value, otherwise: Value, rules: &[&Rule]| {
+        let calls = rules.iter().flat_map(|rule| {
+            rule.names.iter().map(|name| match rule.args.as_slice() {
+                [] => json!({ "syscall": name }),
+                args => json!({
+                    "syscall": name,
+                    "args": args.iter().map(Condition::translated).collect::<Vec<_>>(),
+                }),
+            })
+        });
+        let calls: Vec<Value> = calls.collect();
+        install(json!({ "it": { "match_action": answer, "mismatch_action": otherwise, "filter": calls } }));
+    };
+    let (allowed, refused): (Vec<&Rule>, Vec<&Rule>) =
+        profile.syscalls.iter().partition(|rule| rule.action == "SCMP_ACT_ALLOW");
+    assert_eq!(profile.default_action, "SCMP_ACT_ERRNO");
+    filter(json!("allow"), json!({ "errno": profile.default_errno_ret }), &allowed);
+    // Of several errors the kernel gives the one of the filter that came last.
+    for rule in refused {
+        assert_eq!(rule.action, "SCMP_ACT_ERRNO", "{:?}", rule.names);
+        let errno = rule.errno_ret.expect("the rule says which error");
+        filter(json!({ "errno": errno }), json!("allow"), &[rule]);
+    }
+}
+
+fn install(filters: Value) {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH).expect("the crate knows it");
+    let mut programs = compile_from_json(filters.to_string().as_bytes(), architecture).expect("it compiles");
+    let program: BpfProgram = programs.remove("it").expect("it was just given");
+    apply_filter(&program).expect("the kernel takes it");
 }
