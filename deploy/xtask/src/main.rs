@@ -19,8 +19,8 @@ use steps::Step;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND [--only STEP]
 
-  test      format, clippy, build, unit tests, end-to-end tests, doc tests, seeds of the
-            simulation, loom models
+  test      format, clippy, build, unit tests, end-to-end tests, manifests, doc tests, seeds
+            of the simulation, loom models
   faults    what needs root: namespaces, killed sockets, an ordinary user (skips say why)
   steps     the steps of both, with their command lines
 
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Ok(Call::Run { all, only }) => run(all, &only),
         Ok(Call::List) => {
             for step in steps::test().iter().chain(&steps::faults()) {
-                println!("{:<8} {}", step.name, step.command_line());
+                println!("{:<10} {}", step.name, step.command_line());
             }
             ExitCode::SUCCESS
         }

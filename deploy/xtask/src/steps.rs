@@ -42,6 +42,8 @@ pub fn test() -> Vec<Step> {
         Step::new("build", "test --workspace --no-run"),
         Step::new("unit", "test --workspace --lib --bins --examples"),
         Step::new("e2e", "test --workspace --test *"),
+        // Ignored there, so that what is skipped for want of a program is seen here.
+        Step::new("manifests", "test --workspace --test manifests -- --ignored --nocapture"),
         Step::new("doc", "test --workspace --doc"),
         // Optimised, or the seeds would take minutes; with bugs planted, to see that they are found.
         Step::new("simulate", "run --release --package tidegate-sim --features plant -- --seeds 400 --twice"),
