@@ -219,7 +219,8 @@ pub fn process_counters() -> Counters {
 
 /// What a task allocates: counts, the most it held at once, and a limit that raises a flag.
 ///
-/// Memory that came from elsewhere and is freed under the account makes it less, and may make it negative.
+/// Memory that came from elsewhere and is freed under the account makes it less, and may make it negative. Clones are the
+/// same account.
 ///
 /// ```
 /// #[global_allocator]
@@ -233,11 +234,14 @@ pub fn process_counters() -> Counters {
 /// assert_eq!((seen.current_bytes, seen.peak_bytes, seen.over), (600, 1100, true));
 /// # drop(kept);
 /// ```
+#[derive(Clone)]
 pub struct Account(Arc<Task>);
 
 struct Task {
     counts: Counts,
+    /// The most it held before the limit was set, and since.
     peak: AtomicI64,
+    high: AtomicI64,
     limit: AtomicI64,
     over: AtomicBool,
     name: String,
@@ -262,6 +266,7 @@ impl Account {
         Self(Arc::new(Task {
             counts: Counts::new(),
             peak: AtomicI64::new(0),
+            high: AtomicI64::new(0),
             limit: AtomicI64::new(i64::MAX),
             over: AtomicBool::new(false),
             name: name.to_owned(),
@@ -290,7 +295,7 @@ impl Account {
         AccountReading {
             counters,
             current_bytes: counters.current_bytes(),
-            peak_bytes: self.0.peak.load(Ordering::Relaxed),
+            peak_bytes: self.0.peak.load(Ordering::Relaxed).max(self.high_bytes()),
             over: self.0.over.load(Ordering::Relaxed),
         }
     }
@@ -299,6 +304,12 @@ impl Account {
     #[inline]
     pub fn current_bytes(&self) -> i64 {
         self.0.counts.current()
+    }
+
+    /// The most it held at once since the limit was set.
+    #[inline]
+    pub fn high_bytes(&self) -> i64 {
+        self.0.high.load(Ordering::Relaxed)
     }
 
     /// Whether it has been over its limit since the limit was set.
@@ -311,6 +322,8 @@ impl Account {
     #[inline]
     pub fn set_limit(&self, limit: Option<u64>) {
         let limit = limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        self.0.peak.store(self.0.peak.load(Ordering::Relaxed).max(self.high_bytes()), Ordering::Relaxed);
+        self.0.high.store(self.current_bytes(), Ordering::Relaxed);
         self.0.limit.store(limit, Ordering::Relaxed);
         self.0.over.store(false, Ordering::Relaxed);
     }
@@ -327,8 +340,8 @@ impl Task {
     fn allocated(&self, size: usize) {
         self.counts.allocated(size);
         let current = self.counts.current();
-        if current > self.peak.load(Ordering::Relaxed) {
-            self.peak.store(current, Ordering::Relaxed);
+        if current > self.high.load(Ordering::Relaxed) {
+            self.high.store(current, Ordering::Relaxed);
         }
         if current > self.limit.load(Ordering::Relaxed) {
             self.over.store(true, Ordering::Relaxed);

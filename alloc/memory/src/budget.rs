@@ -165,9 +165,13 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_key() {
-        let budget = Budget::new("managed memory for keyed state", "taskmanager.memory.managed.size", Some(1 << 20));
+        let budget =
+            Budget::new("managed memory for keyed state", "taskmanager.memory.managed.size", Some(1 << 20));
         let text = budget.reserve(2 << 20).expect_err("more than there is").to_string();
-        assert!(text.contains("taskmanager.memory.managed.size") && text.contains("managed memory"), "{text}");
+        assert!(
+            text.contains("taskmanager.memory.managed.size") && text.contains("managed memory"),
+            "{text}"
+        );
         assert!(Budget::new("b", "k", None).reserve(u64::MAX).is_ok());
     }
 }

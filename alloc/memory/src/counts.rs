@@ -66,8 +66,12 @@ pub(crate) struct Counts {
 
 impl Counts {
     pub(crate) const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
-        Self { allocations: ZERO, frees: ZERO, allocated_bytes: ZERO, freed_bytes: ZERO }
+        Self {
+            allocations: AtomicU64::new(0),
+            frees: AtomicU64::new(0),
+            allocated_bytes: AtomicU64::new(0),
+            freed_bytes: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn read(&self) -> Counters {

@@ -92,7 +92,8 @@ fn a_limit_raises_a_flag_and_nothing_else() {
 #[test]
 fn a_panic_leaves_the_account() {
     let account = Account::new("task");
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| account.run(|| panic!("a user's"))));
+    let result =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| account.run(|| panic!("a user's"))));
     assert!(result.is_err());
     let before = account.read().counters.allocations;
     drop(black_box(vec![0u8; 10]));

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidegate_graph::JobGraph;
+use tidegate_memory::plan::JobManagerPlan;
 
 /// A job as the binary planned it.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,10 +109,12 @@ pub struct JobManagerConfig {
     pub heartbeat_timeout_ms: u64,
     /// When failed jobs are restarted.
     pub restart: RestartPolicy,
+    /// How its memory is divided: shown beside what it holds.
+    pub plan: JobManagerPlan,
 }
 
 impl JobManagerConfig {
-    /// A configuration with default times.
+    /// A configuration with default times and the default plan.
     pub fn new(
         rpc: SocketAddr,
         rest: SocketAddr,
@@ -128,6 +131,7 @@ impl JobManagerConfig {
             heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS_DEFAULT,
             heartbeat_timeout_ms: HEARTBEAT_TIMEOUT_MS_DEFAULT,
             restart: RestartPolicy::default(),
+            plan: JobManagerPlan::native(&[]).expect("invariant: the defaults are a plan"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure functions. Always: a task inherits exactly the key groups that it owns, and other state only from the
 //! subtask of the same index.
 
+use crate::memory::slot_memory;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use tidegate_checkpoint as ckpt;
@@ -123,14 +124,14 @@ fn finished(graph: &JobGraph, subtask: Subtask, metadata: &Metadata) -> bool {
         && metadata.tasks.iter().any(|part| part.task == id && part.finished)
 }
 
-/// Data addresses of TaskManagers.
-pub(crate) type Addresses = BTreeMap<u64, SocketAddr>;
+/// What a plan needs to know of each TaskManager: its data address, its slots, how its memory is divided.
+pub(crate) type Hosts<'a> = BTreeMap<u64, (SocketAddr, u32, &'a rpc::MemoryPlan)>;
 
 /// What every slot of a placement is to run, by TaskManager.
 pub(crate) fn plan(
     graph: &JobGraph,
     placement: &Placement,
-    addresses: &Addresses,
+    hosts: &Hosts<'_>,
     metadata: Option<&Metadata>,
 ) -> BTreeMap<u64, Vec<rpc::SlotPlan>> {
     let numbers: BTreeMap<Subtask, u32> = graph.subtasks().zip(0..).collect();
@@ -144,7 +145,7 @@ pub(crate) fn plan(
         let mut channels = |channels: &[Channel]| -> Vec<rpc::ChannelPlan> {
             let plan = |channel: &Channel| {
                 let peer = slot_of(channel.peer);
-                if let Some(address) = addresses.get(&peer.taskmanager) {
+                if let Some((address, ..)) = hosts.get(&peer.taskmanager) {
                     peers.insert(peer, *address);
                 }
                 rpc::ChannelPlan {
@@ -175,7 +176,16 @@ pub(crate) fn plan(
                 finished: metadata.is_some_and(|metadata| finished(graph, subtask, metadata)),
             });
         }
-        plans.entry(slot.taskmanager).or_default().push(rpc::SlotPlan { slot: slot.slot, tasks, peers });
+        let memory =
+            hosts.get(&slot.taskmanager).map_or_else(rpc::SlotMemory::default, |(_, slots, plan)| {
+                slot_memory(plan, *slots, graph, placement.tasks_in(slot))
+            });
+        plans.entry(slot.taskmanager).or_default().push(rpc::SlotPlan {
+            slot: slot.slot,
+            tasks,
+            peers,
+            memory,
+        });
     }
     plans
 }

@@ -5,7 +5,7 @@
 //! workers of each job's store, and the clock.
 //!
 //! Reading order: [`config`], [`record`] (what is kept of a job), [`core`] with its parts (`registry`, `submit`,
-//! `job`, `deploy`, `finish`, `views`), `convert`, then the shell (`directory`, `output`, `shell`). Limits are in
+//! `job`, `deploy`, `finish`, `views`), `convert`, `memory`, then the shell (`directory`, `output`, `shell`). Limits are in
 //! [`limits`].
 //!
 //! Inequalities: one JobManager per directory (a lock) and one acting leader per epoch (the store); a job's
@@ -17,6 +17,7 @@ mod convert;
 pub mod core;
 mod directory;
 pub mod limits;
+mod memory;
 mod output;
 pub mod record;
 mod shell;

@@ -29,7 +29,12 @@ impl Planner for Plan {
             name: name.into(),
             parallelism,
             slot_group: "default".into(),
-            operators: vec![Operator { id: u64::from(id) + 100, name: name.into(), kind }],
+            operators: vec![Operator {
+                id: u64::from(id) + 100,
+                name: name.into(),
+                kind,
+                managed_memory: false,
+            }],
         };
         let graph = JobGraph {
             name: name.into(),
@@ -113,6 +118,7 @@ async fn serve(
         cluster: *cluster,
         epoch_seen: 0,
         segment_size: 32 << 10,
+        memory: tidegate_rpc::MemoryPlan::default(),
         segments_per_slot: 64,
         driver: DriverReport {
             driver: "io_uring [submit_all]".into(),

@@ -7,6 +7,7 @@
 //! Always: every channel number is unique in the job; a gate's channel has its twin in exactly one partition.
 
 use crate::ids::{JobId, SlotId, TaskId};
+use crate::memory::SlotMemory;
 use crate::snapshot::{FileReceipt, GroupSlice};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub struct SlotPlan {
     pub tasks: Vec<TaskPlan>,
     /// Data addresses of the slots that its channels lead to, other slots of this process included.
     pub peers: BTreeMap<SlotId, SocketAddr>,
+    /// What its tasks may hold together.
+    pub memory: SlotMemory,
 }
 
 /// One task: its channels and what it restores.

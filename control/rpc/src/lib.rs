@@ -5,7 +5,7 @@
 //! have something to say. Order within a direction is the order of sending; nothing is answered twice and
 //! nothing is retried: when the stream ends, both sides forget what was under way and start anew.
 //!
-//! Reading order: [`ids`], [`messages`], [`deployment`], [`snapshot`], [`metrics`], then [`envelope`] (the
+//! Reading order: [`ids`], [`messages`], [`deployment`], [`snapshot`], [`metrics`], [`memory`], then [`envelope`] (the
 //! bytes), [`codec`], [`client`] and [`server`] (the shells). Limits are in [`limits`].
 //!
 //! Inequalities: an encoded message is at most [`limits::MESSAGE_BYTES_MAX`]; a message of an epoch older
@@ -18,6 +18,7 @@ pub mod deployment;
 pub mod envelope;
 pub mod ids;
 pub mod limits;
+pub mod memory;
 pub mod messages;
 pub mod metrics;
 pub mod server;
@@ -29,6 +30,7 @@ pub use deployment::{
 };
 pub use envelope::{Envelope, FrameError};
 pub use ids::{ClusterId, Fence, JobId, SlotId, StaleEpoch, TaskId};
+pub use memory::{Level, MemoryPlan, MemoryUse, SegmentsHeld, SlotMemory};
 pub use messages::{
     Fault, FaultKind, HeldSlot, Refusal, Register, Registered, TaskState, ToJobManager, ToTaskManager,
 };

@@ -10,6 +10,7 @@
 
 use crate::deployment::Prepare;
 use crate::ids::{ClusterId, JobId, TaskId};
+use crate::memory::MemoryPlan;
 use crate::metrics::{DriverReport, Heartbeat};
 use crate::snapshot::TaskSnapshot;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub struct Register {
     pub segment_size: u32,
     /// Segments in each slot's shard.
     pub segments_per_slot: u32,
+    /// How its memory is divided.
+    pub memory: MemoryPlan,
     /// What drives the network, for people.
     pub driver: DriverReport,
     /// Attempts whose slots are not free yet (they are being cancelled since the last connection ended).

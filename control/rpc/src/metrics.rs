@@ -3,6 +3,7 @@
 //! All counters are totals since the attempt (tasks) or process (slots) began and never fall within it.
 
 use crate::ids::{JobId, TaskId};
+use crate::memory::{Level, MemoryUse};
 use serde::{Deserialize, Serialize};
 
 /// One heartbeat.
@@ -16,8 +17,8 @@ pub struct Heartbeat {
     pub slots: Vec<SlotMetrics>,
     /// Heap allocations of the whole process since it started.
     pub heap_allocations: u64,
-    /// Resident memory of the process in bytes, 0 if unknown.
-    pub resident_bytes: u64,
+    /// What it holds of its memory.
+    pub memory: MemoryUse,
     /// Connections at its data port that were turned away since it started.
     pub connections_refused: u64,
 }
@@ -43,6 +44,8 @@ pub struct TaskMetrics {
     pub buffers_in: u64,
     /// Segments written.
     pub buffers_out: u64,
+    /// Heap held, keyed state excepted, in bytes.
+    pub heap: Level,
     /// Time spent working, in milliseconds.
     pub busy_ms: u64,
     /// Time without input, in milliseconds.
@@ -76,6 +79,7 @@ impl TaskMetrics {
             in_pool_usage: 0.0,
             out_pool_usage: 0.0,
             malformed: 0,
+            heap: Level::default(),
         }
     }
 }

@@ -102,6 +102,7 @@ impl Cluster {
             .into_iter()
             .chain(["--partitions".to_owned(), shape.parallelism.to_string()]);
         let job = ManagedJob {
+            memory: tidegate_stream::memory::SlotMemory::default(),
             jobs: jobs.clone(),
             name: JOB.to_owned(),
             args: args.collect(),

@@ -7,6 +7,7 @@
 //! answer of an old connection or dial is told apart by its number and ignored.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate_exchange::{Endpoint, SlotId};
@@ -26,6 +27,7 @@ use crate::fetch::fetch;
 use crate::files::{Roots, SlotFiles};
 use crate::heartbeat;
 use crate::limits::{DRAIN_MAX, SHELL_EVENTS_MAX, TICK};
+use crate::memory::{Meter, Reading};
 use crate::plan::plan;
 use crate::slots::{FromSlot, Joining, SlotHandle, SlotPort};
 use crate::strangers::Strangers;
@@ -42,6 +44,8 @@ pub(crate) struct ControlSpec {
     pub endpoint: Endpoint,
     pub strangers: Arc<Strangers>,
     pub roots: Roots,
+    pub meter: Meter,
+    pub file_buffers: Arc<AtomicU64>,
     pub stop: mpsc::Receiver<String>,
 }
 
@@ -111,6 +115,8 @@ struct Control {
     endpoint: Endpoint,
     strangers: Arc<Strangers>,
     roots: Roots,
+    meter: Meter,
+    file_buffers: Arc<AtomicU64>,
     stop: mpsc::Receiver<String>,
     started: Instant,
     outbound: Option<Outbound>,
@@ -143,6 +149,8 @@ impl Control {
             endpoint: spec.endpoint,
             strangers: spec.strangers,
             roots: spec.roots,
+            meter: spec.meter,
+            file_buffers: spec.file_buffers,
             stop: spec.stop,
             started: Instant::now(),
             outbound: None,
@@ -325,7 +333,12 @@ impl Control {
         let metrics: Vec<_> = metrics
             .map(|(board, counted)| if counted.turns > board.turns { counted.clone() } else { board })
             .collect();
-        let beat = heartbeat::make(self.heartbeats, &metrics, &reports, self.strangers.count());
+        let memory = self.meter.read(&Reading {
+            slots: &metrics,
+            file_buffers: self.file_buffers.load(Ordering::Relaxed),
+            links: reports.iter().map(|report| u64::from(report.connections)).sum(),
+        });
+        let beat = heartbeat::make(self.heartbeats, &metrics, &reports, self.strangers.count(), memory);
         self.send(Envelope::new(self.agent.epoch(), ToJobManager::Heartbeat(Box::new(beat))));
     }
 

@@ -197,7 +197,7 @@ mod tests {
         let restore = vec![OperatorRestore { operator: 0xab, states: vec![state] }];
         let id = TaskId { vertex: 0, subtask: 0 };
         let task = TaskPlan { id, task: 0, gate: None, partitions: Vec::new(), restore, finished: true };
-        SlotPlan { slot: 0, tasks: vec![task], peers: BTreeMap::new() }
+        SlotPlan { slot: 0, tasks: vec![task], peers: BTreeMap::new(), memory: Default::default() }
     }
 
     fn store(bytes: &[u8]) -> tempfile::TempDir {
@@ -299,7 +299,8 @@ mod tests {
         let hash = key.hash();
         let group = Groups::new(GROUPS).of(hash) as usize;
         assert!(state.admit(group, files).expect("it can be written"), "there are buffers");
-        let entry = state.table(group).find_mut(hash, |(known, _)| *known == key).expect("it is there");
+        let table = state.table(group).expect("nothing limits it");
+        let entry = table.find_mut(hash, |(known, _)| *known == key).expect("it is there");
         entry.1.0.iter_mut().for_each(|byte| *byte += 1);
     }
 
@@ -312,7 +313,8 @@ mod tests {
         for key in 0..KEYS {
             let hash = key.hash();
             let group = Groups::new(GROUPS).of(hash) as usize;
-            state.table(group).insert_unique(hash, (key, Kept(vec![0; 300])), |(key, _)| key.hash());
+            let table = state.table(group).expect("nothing limits it");
+            table.insert_unique(hash, (key, Kept(vec![0; 300])), |(key, _)| key.hash());
         }
         let target =
             FileTarget::Snapshot { job: 1, checkpoint: 1, attempt: 1, vertex: 0, subtask: 0, operator: 0xab };
@@ -351,7 +353,7 @@ mod tests {
                 let (mut state, mut restore) = (state_of(owner, owners), Restore::new(operator.payloads));
                 assert!(state.restore(&mut restore, u64::MAX).expect("it is this state"));
                 for group in 0..state.groups() {
-                    let table = state.table(group);
+                    let table = state.table(group).expect("nothing limits it");
                     assert!(table.iter().all(|(_, value)| value.0 == [0; 300]), "as it was at the cut");
                     read += table.len() as u64;
                 }

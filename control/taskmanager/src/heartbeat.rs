@@ -14,6 +14,7 @@ pub(crate) fn make(
     slots: &[slot::SlotMetrics],
     reports: &[DriverReport],
     connections_refused: u64,
+    memory: rpc::MemoryUse,
 ) -> rpc::Heartbeat {
     let threads = tidegate_memory::thread_counters();
     let heap = |index: usize| {
@@ -35,7 +36,7 @@ pub(crate) fn make(
         tasks: slots.iter().flat_map(|metrics| &metrics.tasks).map(task).collect(),
         slots: slots_out.collect(),
         heap_allocations: threads.iter().map(|thread| thread.counters.allocations).sum(),
-        resident_bytes: resident_bytes().unwrap_or(0),
+        memory,
         connections_refused,
     }
 }
@@ -62,6 +63,7 @@ fn task(task: &slot::TaskMetrics) -> rpc::TaskMetrics {
     metrics.bytes_out = task.output.counters.bytes;
     metrics.buffers_in = task.input.counters.segments;
     metrics.buffers_out = task.output.counters.segments;
+    metrics.heap = rpc::Level { used: task.heap.0, peak: task.heap.1 };
     metrics.busy_ms = counts.busy_ns / 1_000_000;
     metrics.idle_ms = counts.idle_ns / 1_000_000;
     metrics.backpressured_ms = counts.backpressured_ns / 1_000_000;
@@ -75,11 +77,4 @@ fn task(task: &slot::TaskMetrics) -> rpc::TaskMetrics {
 /// The used share of a quota, 0 to 1; 0 where there is none.
 fn share(port: PortUsage) -> f32 {
     if port.quota == 0 { 0.0 } else { port.used as f32 / port.quota as f32 }
-}
-
-/// Resident memory of this process, from the kernel.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }

@@ -4,7 +4,7 @@
 //! waits for its end. What is decided is decided by [`agent`], without I/O; the rest are shells around it.
 //!
 //! Reading order: [`agent`] (and its `translate`), `control` (the connection, heartbeats), `fetch` (state read back),
-//! `driver`, `slots` and `metered` (the threads), [`files`] (`core`, then `slot`, `uring`, `blocking`). Limits are in [`limits`].
+//! `driver`, `slots` and `metered` (the threads), `memory`, [`files`] (`core`, then `slot`, `uring`, `blocking`). Limits are in [`limits`].
 //!
 //! Inequalities: threads = slots + files + control + the endpoint's + bounded pools; a slot runs at most one attempt; a
 //! TaskManager without a JobManager runs none. Killing it at any moment leaves nothing but files.
@@ -17,6 +17,7 @@ mod fetch;
 pub mod files;
 mod heartbeat;
 pub mod limits;
+mod memory;
 mod metered;
 pub mod plan;
 mod slots;

@@ -57,10 +57,6 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long a JobManager may take to answer a registration.
 pub const REGISTER_MAX: Duration = Duration::from_secs(5);
 
-/// Network segments in each slot's shard unless said otherwise: 256 × 32 KiB = 8 MiB, of which two slots register as
-/// much as an ordinary user's locked memory allows and use the rest unregistered.
-pub const SEGMENTS_PER_SLOT_DEFAULT: u32 = 256;
-
 /// Fewest connections of a slot that are worth starting with when locked memory is short: a slot of one TaskManager and
 /// two of another, both ways.
 pub const CONNECTIONS_MIN: u32 = 4;

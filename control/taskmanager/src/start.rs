@@ -10,8 +10,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
+use tidegate_arena::limits::SHARD_BYTES_MAX;
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, HugePages, Pages, SegmentSize};
 use tidegate_exchange::{Endpoint, EndpointError, LocalHub};
+use tidegate_memory::plan::{Profile, TaskManagerPlan};
 use tidegate_ring::socket::SocketOptions;
 use tidegate_ring::{Obstacle, Registration, RingError, SendMode, UringConfig, probe};
 use tidegate_stream::Jobs;
@@ -23,9 +25,9 @@ use crate::control::{self, ControlSpec, Ended};
 use crate::driver::{Chosen, Driver};
 use crate::files::{FilesDriver, FilesThread, Roots};
 use crate::limits::{
-    CONNECTIONS_MIN, LINK_KEEPALIVE, LINK_SILENCE_MAX, READER_THREADS, SEGMENTS_PER_SLOT_DEFAULT,
-    SLOT_EVENTS_MAX, SLOTS_MAX,
+    CONNECTIONS_MIN, LINK_KEEPALIVE, LINK_SILENCE_MAX, READER_THREADS, SLOT_EVENTS_MAX, SLOTS_MAX,
 };
+use crate::memory::{self, Meter};
 use crate::slots::{FromSlot, SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
 use crate::strangers::Strangers;
 
@@ -34,23 +36,16 @@ use crate::strangers::Strangers;
 pub struct TaskManagerConfig {
     /// The JobManager's RPC address, `host:port`; resolved anew at every dial.
     pub jobmanager: String,
-    /// Slots, 1 to [`SLOTS_MAX`].
-    pub slots: u32,
+    /// How memory is divided: slots, segments and links with it. The arena is its network component.
+    pub plan: TaskManagerPlan,
     /// Where other TaskManagers dial for data; port 0 picks one.
     pub data: SocketAddr,
-    /// Network segments of each slot.
-    pub segments: u32,
-    /// Bytes of a segment.
-    pub segment_size: SegmentSize,
     /// What drives the network.
     pub driver: Driver,
     /// How payloads are sent, as far as the driver can.
     pub send: SendMode,
     /// Whether segments are registered with the kernel.
     pub registration: Registration,
-    /// Connections of each slot: one for each slot of another TaskManager that it exchanges records with, in each
-    /// direction. Fewer where locked memory is short.
-    pub connections: u32,
     /// Pin slot N to the N-th core this process may use.
     pub pin: bool,
     /// What writes files.
@@ -62,18 +57,15 @@ pub struct TaskManagerConfig {
 }
 
 impl TaskManagerConfig {
-    /// One slot on loopback, everything else automatic.
+    /// The default plan (one slot) on loopback, everything else automatic.
     pub fn new(jobmanager: impl Into<String>, jobs: Jobs, binary_fingerprint: u64) -> Self {
         Self {
             jobmanager: jobmanager.into(),
-            slots: 1,
+            plan: TaskManagerPlan::native(&[]).expect("invariant: the defaults are a plan"),
             data: SocketAddr::from(([127, 0, 0, 1], 0)),
-            segments: SEGMENTS_PER_SLOT_DEFAULT,
-            segment_size: SegmentSize::DEFAULT,
             driver: Driver::Auto,
             send: SendMode::Auto,
             registration: Registration::Auto,
-            connections: UringConfig::default().connections_max,
             pin: false,
             files: FilesDriver::Auto,
             jobs,
@@ -85,12 +77,9 @@ impl TaskManagerConfig {
 /// Why a TaskManager does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Slots out of range.
-    #[error("slots: 1 to {SLOTS_MAX} allowed, found {found}")]
-    Slots {
-        /// What was asked for.
-        found: u32,
-    },
+    /// A plan that is not a process's.
+    #[error("plan: {0}; let the native profile make it")]
+    Plan(String),
     /// A driver and a registration that do not go together.
     #[error(
         "configuration: epoll cannot register segments, and registration is required; let it be auto, or take io_uring"
@@ -147,15 +136,14 @@ impl TaskManager {
     /// # Errors
     /// [`StartError`], by what is missing; nothing is left running then.
     pub fn start(config: TaskManagerConfig) -> Result<RunningTaskManager, StartError> {
-        if !(1..=SLOTS_MAX).contains(&config.slots) {
-            return Err(StartError::Slots { found: config.slots });
-        }
+        let shape = Shape::of(&config.plan)?;
         let strangers = Strangers::new();
         let endpoint = Endpoint::bind_watched(config.data, data_sockets(), strangers.watcher())
             .map_err(StartError::Endpoint)?;
         let data_address = endpoint.address();
         let pool = ReaderPool::new(READER_THREADS).map_err(thread_error("reader pool"))?;
-        let Slots { driver, arena, slots, ports, from_slots } = start_slots(&config, &endpoint, &pool)?;
+        let Slots { driver, arena, slots, ports, from_slots } =
+            start_slots(&config, &shape, &endpoint, &pool)?;
         let roots = Roots::default();
         // The files thread comes last: what the slots may lock is worth more than what it may.
         let deliver = ports.iter().map(SlotPort::deliver).collect();
@@ -168,13 +156,14 @@ impl TaskManager {
         let id = random_id();
         let identity = Identity {
             taskmanager: id,
-            slots: config.slots,
+            slots: shape.slots,
             data_address,
             host: host_name(),
             pid: std::process::id(),
             binary_fingerprint: config.binary_fingerprint,
-            segment_size: config.segment_size.bytes() as u32,
-            segments_per_slot: config.segments,
+            segment_size: shape.segment.bytes() as u32,
+            segments_per_slot: shape.segments,
+            memory: memory::registered(&config.plan),
             driver: driver_report(&report, driver, &pages),
         };
         let (stop, stopped) = mpsc::channel(1);
@@ -189,6 +178,8 @@ impl TaskManager {
             endpoint,
             strangers,
             roots,
+            meter: Meter::new(arena),
+            file_buffers: files.buffer_bytes(),
             stop: stopped,
         };
         let builder = std::thread::Builder::new().name("control".to_owned());
@@ -215,6 +206,41 @@ fn data_sockets() -> SocketOptions {
     }
 }
 
+/// A plan as the threads take it.
+struct Shape {
+    slots: u32,
+    /// Of each slot.
+    segments: u32,
+    segment: SegmentSize,
+    connections: u32,
+}
+
+impl Shape {
+    fn of(plan: &TaskManagerPlan) -> Result<Self, StartError> {
+        let wrong = |what: String| StartError::Plan(what);
+        let slots = plan.shape.slots;
+        if !(1..=SLOTS_MAX).contains(&slots) {
+            return Err(wrong(format!("slots: 1 to {SLOTS_MAX} allowed, found {slots}")));
+        }
+        let bytes = u32::try_from(plan.shape.segment).unwrap_or(u32::MAX);
+        let segment = SegmentSize::new(bytes).map_err(|error| wrong(error.to_string()))?;
+        let segments = plan.per_slot().network_buffers;
+        let most = (SHARD_BYTES_MAX / segment.bytes()) as u64;
+        if !(1..=most).contains(&segments) {
+            return Err(wrong(format!("segments of a slot: 1 to {most} allowed, found {segments}")));
+        }
+        if plan.profile != Profile::Native {
+            return Err(wrong("it is of the profile flink, which provides for a JVM".to_owned()));
+        }
+        Ok(Self {
+            slots,
+            segments: segments as u32,
+            segment,
+            connections: plan.shape.links.max(CONNECTIONS_MIN),
+        })
+    }
+}
+
 /// The slots of a process, their threads waiting to be told the cluster.
 struct Slots {
     driver: Chosen,
@@ -228,13 +254,14 @@ struct Slots {
 /// holds for all of them. Where it holds none, and nobody insists on io_uring, epoll needs none.
 fn start_slots(
     config: &TaskManagerConfig,
+    shape: &Shape,
     endpoint: &Endpoint,
     pool: &ReaderPool,
 ) -> Result<Slots, StartError> {
     let mut driver = Chosen::new(config.driver, config.registration, || probe().io_uring.map(drop))?;
-    let mut connections = config.connections;
+    let mut connections = shape.connections;
     loop {
-        let error = match try_slots(config, endpoint, pool, driver, connections) {
+        let error = match try_slots(config, shape, endpoint, pool, driver, connections) {
             Ok(slots) => return Ok(slots),
             Err(error) => error,
         };
@@ -251,7 +278,7 @@ fn start_slots(
         } else if config.driver == Driver::Auto && config.registration != Registration::Required {
             let errno = rustix::io::Errno::NOMEM.raw_os_error();
             driver = Chosen::instead_of_io_uring(Obstacle::Memlock { limit, errno });
-            connections = config.connections;
+            connections = shape.connections;
         } else {
             return Err(error);
         }
@@ -260,19 +287,20 @@ fn start_slots(
 
 fn try_slots(
     config: &TaskManagerConfig,
+    shape: &Shape,
     endpoint: &Endpoint,
     pool: &ReaderPool,
     driver: Chosen,
     connections: u32,
 ) -> Result<Slots, StartError> {
     let (arena, shards) = Arena::map(&ArenaConfig {
-        segment_size: config.segment_size,
-        shards: vec![config.segments; config.slots as usize],
+        segment_size: shape.segment,
+        shards: vec![shape.segments; shape.slots as usize],
         huge_pages: HugePages::Auto,
     })?;
     let (events, from_slots) = mpsc::channel(SLOT_EVENTS_MAX);
     let hub = LocalHub::new();
-    let ports: Vec<SlotPort> = (0..config.slots).map(|_| SlotPort::default()).collect();
+    let ports: Vec<SlotPort> = (0..shape.slots).map(|_| SlotPort::default()).collect();
     let mut slots = Vec::with_capacity(ports.len());
     for (index, (shard, port)) in shards.into_iter().zip(&ports).enumerate() {
         let started = SlotHandle::start(SlotSpec {

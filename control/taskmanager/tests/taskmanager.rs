@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use tidegate_memory::plan::{TaskManagerPlan, keys};
 use tidegate_rpc::server::{Incoming, serve};
 use tidegate_rpc::{ClusterId, Envelope, Refusal, Register, Registered, ToJobManager, ToTaskManager};
 use tidegate_stream::Jobs;
@@ -63,10 +64,20 @@ async fn welcome(incoming: &Incoming) {
     tell(incoming, ToTaskManager::Registered(welcome)).await;
 }
 
+/// Sixteen segments for each of two slots.
+fn plan(slots: &'static str) -> TaskManagerPlan {
+    let values = [
+        (keys::TM_PROCESS, "256m"),
+        (keys::TM_SLOTS, slots),
+        (keys::TM_NETWORK_MIN, "1m"),
+        (keys::TM_NETWORK_MAX, "1m"),
+    ];
+    TaskManagerPlan::native(&values).expect("it holds")
+}
+
 fn config(jobmanager: SocketAddr) -> TaskManagerConfig {
     TaskManagerConfig {
-        slots: 2,
-        segments: 16,
+        plan: plan("2"),
         ..TaskManagerConfig::new(jobmanager.to_string(), Jobs::default(), 42)
     }
 }
@@ -162,9 +173,11 @@ fn what_cannot_be_had_is_named() {
         "{error}"
     );
     for slots in [0, 65] {
-        let error =
-            TaskManager::start(TaskManagerConfig { slots, ..config(taken) }).expect_err("out of range");
-        assert_eq!(error.to_string(), format!("slots: 1 to 64 allowed, found {slots}"));
+        let mut config = config(taken);
+        config.plan.shape.slots = slots;
+        let error = TaskManager::start(config).expect_err("out of range");
+        let expected = format!("plan: slots: 1 to 64 allowed, found {slots}");
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 }
 

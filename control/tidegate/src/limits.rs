@@ -59,3 +59,6 @@ const _: () = assert!(POLL_INTERVAL.as_millis() < REQUEST_TIMEOUT.as_millis());
 const _: () = assert!(REQUEST_TIMEOUT.as_millis() < RECONNECT_MAX.as_millis());
 const _: () = assert!(CANCEL_MAX.as_millis() > tidegate_jobmanager::limits::CANCEL_TIMEOUT_MS as u128);
 const _: () = assert!(CHECKPOINT_INTERVAL_MIN.as_millis() < CHECKPOINT_INTERVAL_MAX.as_millis());
+
+/// Fewest segments of a slot of `run` that nobody configured: 8 MiB of 32 KiB each, enough for any job to flow.
+pub const SEGMENTS_MIN: u32 = 256;

@@ -30,6 +30,7 @@ impl JobGraph {
                 canonical.wide(operator.id);
                 canonical.text(&operator.name);
                 canonical.number(kind_number(operator.kind));
+                canonical.number(operator.managed_memory.into());
             }
         }
         canonical.number(self.edges.len() as u32);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// use tidegate_graph::{Edge, JobGraph, Operator, OperatorKind, Partitioner, Vertex};
 /// let vertex = |id, name: &str, kind, parallelism| Vertex {
 ///     id, name: name.into(), parallelism, slot_group: "default".into(),
-///     operators: vec![Operator { id: u64::from(id) + 100, name: name.into(), kind }],
+///     operators: vec![Operator { id: u64::from(id) + 100, name: name.into(), kind, managed_memory: false }],
 /// };
 /// let graph = JobGraph {
 ///     name: "count".into(),
@@ -59,6 +59,8 @@ pub struct Operator {
     pub name: String,
     /// What it does with state and records.
     pub kind: OperatorKind,
+    /// Whether it reserves managed memory for itself, beside that for keyed state.
+    pub managed_memory: bool,
 }
 
 /// What an operator is, as far as scheduling and checkpoints care.

@@ -79,7 +79,7 @@ fn shortages(groups: &[GroupNeed]) -> String {
 /// use tidegate_graph::{place, Edge, JobGraph, Operator, OperatorKind, Partitioner, SlotOffer, Subtask, Vertex};
 /// # let vertex = |id, name: &str, kind, parallelism| Vertex {
 /// #     id, name: name.into(), parallelism, slot_group: "default".into(),
-/// #     operators: vec![Operator { id: u64::from(id) + 100, name: name.into(), kind }],
+/// #     operators: vec![Operator { id: u64::from(id) + 100, name: name.into(), kind, managed_memory: false }],
 /// # };
 /// # let graph = JobGraph {
 /// #     name: "count".into(),

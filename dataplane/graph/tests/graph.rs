@@ -31,7 +31,8 @@ fn empty_and_overlong_graphs_are_refused() {
     });
     assert!(matches!(error, GraphError::TooMany { what: "vertices", found: 1025, max: 1024 }), "{error}");
     let error = refused(|graph| {
-        let operator = |id| Operator { id, name: "op".into(), kind: OperatorKind::Stateless };
+        let operator =
+            |id| Operator { id, name: "op".into(), kind: OperatorKind::Stateless, managed_memory: false };
         graph.vertices[1].operators = (0..=OPERATORS_MAX as u64).map(operator).collect();
     });
     assert!(matches!(error, GraphError::TooMany { found: 257, .. }), "{error}");
@@ -107,7 +108,12 @@ fn sources_stand_where_nothing_comes_in() {
     );
     assert_eq!(refused(|graph| graph.vertices[1].operators[0].kind = OperatorKind::Source), by_name("map"));
     let error = refused(|graph| {
-        graph.vertices[1].operators.push(Operator { id: 5, name: "late".into(), kind: OperatorKind::Source });
+        graph.vertices[1].operators.push(Operator {
+            id: 5,
+            name: "late".into(),
+            kind: OperatorKind::Source,
+            managed_memory: false,
+        });
     });
     assert_eq!(error, by_name("map"));
 }

@@ -121,7 +121,9 @@ pub enum RingError {
         errno: i32,
     },
     /// Every place for a connection is taken.
-    #[error("configuration: all {limit} connections of this ring are in use; raise connections_max")]
+    #[error(
+        "configuration: all {limit} connections of this ring are in use; raise connections_max (taskmanager.network.links-per-slot)"
+    )]
     TooManyConnections {
         /// Places there are.
         limit: u32,

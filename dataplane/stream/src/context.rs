@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::files::Files;
+use crate::memory::{OperatorMemory, StateMemory};
 use crate::pool::ReaderPool;
 use crate::slot::snapshot::{OperatorRestore, TaskRestore};
 
@@ -34,6 +35,8 @@ pub struct RuntimeContext {
     pub restored: Option<u64>,
     /// The instance's own counters.
     pub metrics: Metrics,
+    /// Memory it may reserve.
+    pub memory: OperatorMemory,
 }
 
 /// What every record's step carries along: the clock and the files of the slot.
@@ -56,6 +59,8 @@ pub struct OpenCx<'a> {
     pub waker: &'a Waker,
     /// The files thread.
     pub files: &'a mut dyn Files,
+    /// What keyed state draws on, until the task's keyed operator takes it.
+    pub state: Option<StateMemory>,
 }
 
 impl OpenCx<'_> {

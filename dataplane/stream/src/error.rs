@@ -31,6 +31,10 @@ pub enum Fault {
     State,
     /// A state, a position or an output item is larger than what is kept of one.
     TooLarge,
+    /// More memory was asked for than is planned for it: keyed state, or what an operator reserves.
+    Memory,
+    /// The tasks of a slot hold more heap than is planned for them, and this one holds most.
+    Heap,
     /// The job asks for what cannot be: a setting out of range, or state of other operators or types than it has.
     Setup,
     /// Bytes that arrived on a channel are not records of its type.
@@ -53,6 +57,8 @@ impl Fault {
             Fault::Files => "files could not be written",
             Fault::State => "state could not be read back",
             Fault::TooLarge => "too large to be kept",
+            Fault::Memory => "more memory is needed than is planned for it",
+            Fault::Heap => "too much heap is held",
             Fault::Setup => "the job cannot run as it is set up",
             Fault::Exchange => "received bytes are not the expected records",
             Fault::Runtime => "the runtime broke its own rule",

@@ -148,6 +148,7 @@ pub(crate) struct OperatorDraft {
     pub(crate) path: String,
     pub(crate) kind: OperatorKind,
     pub(crate) parallelism: Option<u32>,
+    pub(crate) managed_memory: bool,
 }
 
 #[derive(Default)]
@@ -207,6 +208,7 @@ impl Draft {
             path: path.to_owned(),
             kind,
             parallelism: None,
+            managed_memory: false,
         });
         operators.len() - 1
     }
@@ -378,6 +380,7 @@ fn finish(mut draft: Draft, parallelism: u32) -> Result<BuiltJob, BuildError> {
                     id: operator_id(&draft.path),
                     name: draft.name.clone(),
                     kind: draft.kind,
+                    managed_memory: draft.managed_memory,
                 })
                 .collect(),
         });

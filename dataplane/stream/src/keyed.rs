@@ -94,6 +94,7 @@ where
         let mut cx = Cx { now_ns: step.now_ns, files: &mut *step.files };
         let mut out = tail.bind(step.ports);
         let (mut left, mut position, mut taken) = (step.records_left, reading.position, 0);
+        let mark = self.state.memory().map(|memory| memory.mark());
         let consumed = loop {
             match settle(&mut out, &mut cx, &mut left)? {
                 Settled::Ready if left > 0 => left -= 1,
@@ -116,12 +117,16 @@ where
                 break Consumed::Wait(Wait::MEMORY);
             }
             taken += 1;
-            let place = Place { table: self.state.table(index), hash, key };
+            let place =
+                Place { table: self.state.table(index).map_err(|error| error.at(&self.name))?, hash, key };
             self.process.apply(place, item, &mut cx, &mut out).map_err(|error| error.at(&self.name))?;
         };
         reading.position = position;
         step.records_left = left;
         step.counts.records_in += taken;
+        if let (Some(memory), Some(mark)) = (self.state.memory(), mark) {
+            memory.settle(mark).map_err(|error| error.at(&self.name))?;
+        }
         Ok(consumed)
     }
 }
@@ -149,6 +154,9 @@ where
         self.id = context.operator_id;
         context.operator.clone_into(&mut self.name);
         self.process.open(context).map_err(|error| error.at(&self.name))?;
+        if let Some(memory) = cx.state.take() {
+            self.state.draw_on(memory);
+        }
         let Some(restore) = restore else { return Ok(()) };
         let schema = KeyedState::<K, P::Cell>::schema();
         // A snapshot of empty state has no schema to compare.
@@ -246,7 +254,7 @@ where
             if !self.state.admit(*group, cx.files)? {
                 return Ok(Ran::Wait(Wait::MEMORY));
             }
-            let table = self.state.table(*group);
+            let table = self.state.table(*group)?;
             if *bucket >= table.num_buckets() {
                 (*group, *bucket) = (*group + 1, 0);
                 continue;

@@ -24,6 +24,7 @@ pub mod jobs;
 pub mod keyed;
 pub mod keyed_stream;
 pub mod limits;
+pub mod memory;
 pub mod operator;
 pub mod pool;
 pub mod router;

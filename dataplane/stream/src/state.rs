@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::{Fault, TaskError};
 use crate::files::{Appender, FileEvent, FileId, FileReceipt, FileTarget, Files};
 use crate::limits::{FRAME_BYTES, STATE_ENTRY_MAX};
+use crate::memory::StateMemory;
 use crate::router::{GroupRange, Groups};
 use crate::slot::snapshot::{GroupSlice, OperatorSnapshot, StatePayload};
 
@@ -129,13 +130,15 @@ pub struct KeyedState<K, C> {
     run: Option<Run>,
     /// Frame memory, kept between snapshots.
     scratch: Vec<u8>,
+    /// What it may hold; without, anything.
+    memory: Option<StateMemory>,
 }
 
 impl<K: Key, C: Cell> KeyedState<K, C> {
     /// Empty state for the key groups of `range`, out of those of `grouping`.
     pub fn new(range: GroupRange, grouping: Groups) -> Self {
         let groups = (0..range.len()).map(|_| Group { table: HashTable::new(), saved: 0 }).collect();
-        KeyedState { range, grouping, groups, cut: 0, run: None, scratch: Vec::new() }
+        KeyedState { range, grouping, groups, cut: 0, run: None, scratch: Vec::new(), memory: None }
     }
 
     /// Fingerprint of key and state type, as snapshots carry it.
@@ -160,11 +163,43 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
         self.groups.len()
     }
 
-    /// The table of group number `index` of the range, to be changed: ask `admit` first.
+    /// Reserves from `memory` what it holds from now on.
+    pub fn draw_on(&mut self, memory: StateMemory) {
+        self.memory = Some(memory);
+    }
+
+    /// What it holds of the memory it draws on.
+    pub(crate) fn memory(&mut self) -> Option<&mut StateMemory> {
+        self.memory.as_mut()
+    }
+
+    /// The table of group number `index` of the range, with room for one more entry, to be changed: ask `admit` first.
+    ///
+    /// # Errors
+    /// `Fault::Memory` if there is no room and no memory for more.
     #[inline]
-    pub fn table(&mut self, index: usize) -> &mut HashTable<(K, C)> {
+    pub fn table(&mut self, index: usize) -> Result<&mut HashTable<(K, C)>, TaskError> {
         debug_assert_eq!(self.groups[index].saved, self.cut, "a group is changed only once it is written");
-        &mut self.groups[index].table
+        let table = &self.groups[index].table;
+        if table.len() == table.capacity() {
+            self.grow(index, 1)?;
+        }
+        Ok(&mut self.groups[index].table)
+    }
+
+    /// Makes room for `more` entries; what that takes is reserved first.
+    #[cold]
+    fn grow(&mut self, index: usize, more: usize) -> Result<(), TaskError> {
+        let table = &mut self.groups[index].table;
+        let Some(memory) = &mut self.memory else { return Ok(()) }; // It grows by itself.
+        let wanted = table.len().saturating_add(more);
+        if wanted <= table.capacity() {
+            return Ok(());
+        }
+        let before = table.allocation_size();
+        memory.before_growth(before, table_bytes::<(K, C)>(wanted))?;
+        table.reserve(more, |(key, _)| key.hash());
+        memory.after_growth(before, table.allocation_size())
     }
 
     /// Makes group number `index` ready to be changed: if a snapshot still needs it as it is, it is written now.
@@ -332,7 +367,8 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
     /// Reads back about `budget` bytes of `restore`. True once all is read.
     ///
     /// # Errors
-    /// `Fault::State` if the bytes are not a snapshot of this key and state type.
+    /// `Fault::State` if the bytes are not a snapshot of this key and state type, `Fault::Memory` if they are more than it
+    /// may hold.
     pub fn restore(&mut self, restore: &mut Restore, budget: u64) -> Result<bool, TaskError> {
         let mut read = 0;
         while let Some(payload) = restore.payloads.get(restore.payload) {
@@ -349,7 +385,13 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
                 && !lost
                 && let Some(index) = self.range.index(frame.group)
             {
+                let mark = self.memory.as_ref().map(StateMemory::mark);
+                // A frame that lies about its entries is found out when they are read: no more than fit into it.
+                self.grow(index, (frame.entries as usize).min(frame.bytes.len()))?;
                 frame.read_into(&mut self.groups[index].table, self.grouping)?;
+                if let (Some(memory), Some(mark)) = (&mut self.memory, mark) {
+                    memory.settle(mark)?;
+                }
             }
             if read >= budget {
                 return Ok(false);
@@ -386,6 +428,13 @@ impl Run {
         let hash = current.hasher.digest();
         self.slices.push(GroupSlice { group, offset: current.offset, len, hash });
     }
+}
+
+/// About how many bytes a table for `entries` takes: seven eighths of a power of two of places, each with a byte beside it.
+fn table_bytes<T>(entries: usize) -> usize {
+    let places =
+        entries.saturating_mul(8).div_ceil(7).max(4).checked_next_power_of_two().unwrap_or(usize::MAX);
+    places.saturating_mul(size_of::<T>().saturating_add(1))
 }
 
 /// Builds one frame of `table` from `bucket` on; gives the bucket to go on from.

@@ -186,6 +186,17 @@ impl<V: Visible, R: Root, C: Chain<R::Item, Out = V::Ref>> Stream<V, R, C> {
         self
     }
 
+    /// Lets the last operator reserve managed memory, through the context it is opened with: see
+    /// [`OperatorMemory`](crate::memory::OperatorMemory).
+    pub fn managed_memory(self) -> Self {
+        let mut draft = self.job.borrow_mut();
+        if let Some(operator) = draft.vertices[self.vertex].operators.last_mut() {
+            operator.managed_memory = true;
+        }
+        drop(draft);
+        self
+    }
+
     /// Puts the tasks of this chain, and of what follows unless it says otherwise, into slots of their own.
     pub fn slot_group(self, group: &str) -> Self {
         self.job.borrow_mut().vertices[self.vertex].slot_group = Some(group.to_owned());

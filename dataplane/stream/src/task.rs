@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tidegate_exchange::plant::{Plant, planted};
 use tidegate_exchange::{Event, GateId, GateItem, PartitionId, Ports};
+use tidegate_memory::Account;
 
 use crate::body::Body;
 use crate::context::{Metrics, OpenCx, Waker};
@@ -19,6 +20,7 @@ use crate::error::{Fault, TaskError, panic_message};
 use crate::files::{FileEvent, Files};
 use crate::head::{Counts, Ran, StepCx};
 use crate::limits::RESTORE_STEP_BYTES;
+use crate::memory::TaskHeap;
 use crate::slot::message::{AttemptId, SlotEvent, TaskId, TaskState};
 use crate::slot::snapshot::{OperatorSnapshot, TaskRestore};
 use crate::stage::Wait;
@@ -117,6 +119,7 @@ pub struct TaskCx<'a> {
 /// One task of a slot.
 pub struct Task {
     seed: TaskSeed,
+    heap: TaskHeap,
     phase: Phase,
     wait: Wait,
     /// Something was told that a step has to look at.
@@ -146,6 +149,7 @@ impl Task {
     /// A task that is not opened yet.
     pub fn new(seed: TaskSeed) -> Self {
         Task {
+            heap: TaskHeap::new(&format!("task `{}` ({})", seed.name, seed.id.subtask)),
             seed,
             phase: Phase::Restoring,
             wait: Wait::NOTHING,
@@ -171,6 +175,16 @@ impl Task {
         self.seed.id
     }
 
+    /// What it holds.
+    pub(crate) fn heap(&self) -> &TaskHeap {
+        &self.heap
+    }
+
+    /// What it holds, for the slot to limit and to judge.
+    pub(crate) fn heap_mut(&mut self) -> &mut TaskHeap {
+        &mut self.heap
+    }
+
     /// For people.
     pub fn name(&self) -> &str {
         &self.seed.name
@@ -185,7 +199,7 @@ impl Task {
         cx.restore = restore;
         self.open = true;
         let body = &mut self.seed.body;
-        guarded(&self.seed.name, || body.open(&mut cx))?;
+        guarded(&self.seed.name, self.heap.account(), || body.open(&mut cx))?;
         let left = cx.restore.map(|restore| restore.operators).unwrap_or_default();
         left.first().map_or(Ok(()), |operator| Err(unclaimed(operator.operator).at(&self.seed.name)))
     }
@@ -201,7 +215,7 @@ impl Task {
     /// `Fault::State` if it is not what the job expects.
     pub fn restore(&mut self) -> Result<(), TaskError> {
         let body = &mut self.seed.body;
-        if guarded(&self.seed.name, || body.restore(RESTORE_STEP_BYTES))? {
+        if guarded(&self.seed.name, self.heap.account(), || body.restore(RESTORE_STEP_BYTES))? {
             self.phase = Phase::Opened;
         }
         Ok(())
@@ -232,7 +246,7 @@ impl Task {
         self.last_complete |= last;
         self.poked = true;
         let body = &mut self.seed.body;
-        guarded(&self.seed.name, || {
+        guarded(&self.seed.name, self.heap.account(), || {
             body.notify(checkpoint);
             Ok(())
         })
@@ -251,7 +265,7 @@ impl Task {
         self.trigger(checkpoint);
         self.poked = true;
         let body = &mut self.seed.body;
-        guarded(&self.seed.name, || {
+        guarded(&self.seed.name, self.heap.account(), || {
             body.abort(checkpoint, files);
             Ok(())
         })
@@ -267,7 +281,7 @@ impl Task {
         }
         self.poked = true;
         let body = &mut self.seed.body;
-        guarded(&self.seed.name, || body.file_event(event))
+        guarded(&self.seed.name, self.heap.account(), || body.file_event(event))
     }
 
     /// Whether it will never step again.
@@ -316,7 +330,8 @@ impl Task {
         self.poked = false;
         self.wait = Wait::NOTHING;
         let name = std::mem::take(&mut self.seed.name);
-        let result = guarded(&name, || self.step_once(cx));
+        let account = self.heap.account().clone();
+        let result = guarded(&name, &account, || self.step_once(cx));
         self.seed.name = name;
         self.counts.steps += 1;
         self.counts.records_out = self.seed.body.emitted();
@@ -468,7 +483,7 @@ impl Task {
         if std::mem::take(&mut self.open) {
             let body = &mut self.seed.body;
             // Nobody is left to be told: the task is over, and the first error has been reported.
-            let _ = guarded(&self.seed.name, || {
+            let _ = guarded(&self.seed.name, self.heap.account(), || {
                 body.close(files);
                 Ok(())
             });
@@ -518,9 +533,13 @@ fn unclaimed(operator: u64) -> TaskError {
     TaskError::new(Fault::Setup, message)
 }
 
-/// Runs user code; a panic of it is an error of the task named `name`.
-fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T, TaskError>) -> Result<T, TaskError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+/// Runs user code under the task's account; a panic of it is an error of the task named `name`.
+fn guarded<T>(
+    name: &str,
+    account: &Account,
+    work: impl FnOnce() -> Result<T, TaskError>,
+) -> Result<T, TaskError> {
+    match catch_unwind(AssertUnwindSafe(|| account.run(work))) {
         Ok(result) => result.map_err(|error| error.at(name)),
         Err(panic) => Err(TaskError::new(Fault::Panic, panic_message(&*panic)).at(name)),
     }

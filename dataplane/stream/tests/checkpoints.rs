@@ -379,7 +379,7 @@ fn state_of_another_type_is_refused() {
     harness.checkpoint().unwrap();
     let error = harness.restart_with(&["--wide-from", "0"]).unwrap_err();
     assert!(error.contains("operator `state`") && error.contains("(u64 to String)"), "{error}");
-    assert_eq!(harness.manager().refused(), Some(FailureKind::Task(Fault::Setup)));
+    assert_eq!(harness.manager().failure_kind(), Some(FailureKind::Task(Fault::Setup)));
 }
 
 /// State that no operator claims is not dropped in silence.
@@ -400,5 +400,5 @@ fn state_of_a_lost_operator_is_refused() {
     harness.checkpoint().unwrap();
     let error = harness.restart_with(&["--uid", "new"]).unwrap_err();
     assert!(error.contains("but the job has no such operator any more"), "{error}");
-    assert_eq!(harness.manager().refused(), Some(FailureKind::Task(Fault::Setup)));
+    assert_eq!(harness.manager().failure_kind(), Some(FailureKind::Task(Fault::Setup)));
 }

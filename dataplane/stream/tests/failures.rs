@@ -222,7 +222,7 @@ fn refusals_have_kinds() {
         let mut harness = Harness::start(setup).expect("the first attempt is prepared");
         let error = harness.restart_with(args).unwrap_err();
         assert!(error.contains(says), "{error}");
-        harness.manager().refused().expect("it was refused")
+        harness.manager().failure_kind().expect("it was refused")
     };
 
     let opening = |job: &mut Job, args: &Args| {

@@ -138,6 +138,7 @@ impl Cluster {
             taskmanagers.iter().flat_map(|tm| (0..SLOTS).map(|slot| SlotId { taskmanager: tm.id, slot }));
         let peers: BTreeMap<_, _> = taskmanagers.iter().map(|tm| (tm.id, tm.endpoint.address())).collect();
         let job = ManagedJob {
+            memory: tidegate_stream::memory::SlotMemory::default(),
             jobs,
             name: "job".into(),
             args: Vec::new(),

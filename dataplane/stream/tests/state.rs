@@ -34,7 +34,7 @@ fn write(state: &mut State, key: u64, value: Option<String>, files: &mut MemoryF
     if !state.admit(index, files).expect("it can be written") {
         return false;
     }
-    let table = state.table(index);
+    let table = state.table(index).expect("nothing limits it");
     if let Ok(entry) = table.find_entry(hash, |(known, _)| *known == key) {
         entry.remove();
     }
@@ -56,7 +56,8 @@ fn target(checkpoint: u64) -> FileTarget {
 
 fn contents(state: &mut State) -> Model {
     let groups = state.groups();
-    let tables = (0..groups).flat_map(|index| state.table(index).iter().cloned().collect::<Vec<_>>());
+    let tables = (0..groups)
+        .flat_map(|index| state.table(index).expect("nothing limits it").iter().cloned().collect::<Vec<_>>());
     tables.map(|(key, Kept(value))| (key, value)).collect()
 }
 

@@ -11,7 +11,7 @@ use super::keys;
 use super::settings::Settings;
 use super::warning::Warning;
 use super::weights::{Consumer, Weights};
-use super::{Process, Profile, Shape};
+use super::{PlanError, Process, Profile, Request, Shape, resolve};
 
 /// The plan of a process.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +82,39 @@ pub struct JobManagerPlan {
     pub total_process: Component,
     /// What is odd.
     pub warnings: Vec<Warning>,
+}
+
+impl TaskManagerPlan {
+    /// The native plan of a TaskManager with these values over the defaults, whatever the host has. For tests and programs
+    /// that have no configuration of their own.
+    ///
+    /// # Errors
+    /// As [`resolve`]: they make no plan.
+    pub fn native(values: &[(&'static str, &str)]) -> Result<Self, PlanError> {
+        match native(Process::TaskManager, values)? {
+            Plan::TaskManager(plan) => Ok(plan),
+            Plan::JobManager(_) => unreachable!("a plan is of the process it was asked for"),
+        }
+    }
+}
+
+impl JobManagerPlan {
+    /// As [`TaskManagerPlan::native`], of a JobManager.
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    pub fn native(values: &[(&'static str, &str)]) -> Result<Self, PlanError> {
+        match native(Process::JobManager, values)? {
+            Plan::JobManager(plan) => Ok(plan),
+            Plan::TaskManager(_) => unreachable!("a plan is of the process it was asked for"),
+        }
+    }
+}
+
+fn native(process: Process, values: &[(&'static str, &str)]) -> Result<Plan, PlanError> {
+    let values = values.iter();
+    let settings = values.fold(Settings::new(), |settings, (key, value)| settings.with(key, *value));
+    resolve(&Request::new(process, Profile::Native, &settings))
 }
 
 /// What one slot gets: each resource divided by the slots, whole bytes; the remainder is not used.

@@ -49,6 +49,11 @@ pub(super) enum WeightsError {
 }
 
 impl Weights {
+    /// Reads what `Display` writes; `None` if that is not what it is.
+    pub fn read(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
     /// Reads `OPERATOR:70,STATE_BACKEND:70`, with or without braces around it.
     pub(super) fn parse(text: &str) -> Result<Self, WeightsError> {
         let text = text.trim();

@@ -69,8 +69,12 @@ impl Job {
         let point =
             self.point.as_ref().expect("invariant: a restore point was chosen before slots are taken");
         let metadata = point.checkpoint.as_deref();
-        let addresses = cx.registry.all().map(|found| (found.register.taskmanager, found.address)).collect();
-        for (taskmanager, slots) in convert::plan(&self.graph, placement, &addresses, metadata) {
+        let hosts = cx.registry.all().map(|found| {
+            let register = &found.register;
+            (register.taskmanager, (found.address, register.slots, &register.memory))
+        });
+        let hosts = hosts.collect();
+        for (taskmanager, slots) in convert::plan(&self.graph, placement, &hosts, metadata) {
             let prepare = Prepare {
                 job: self.id,
                 job_name: self.record.request.job.clone(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use tidegate_graph::SlotOffer;
 use tidegate_rpc::limits::SLOTS_PER_TASKMANAGER_MAX;
-use tidegate_rpc::{ClusterId, Heartbeat, JobId, Refusal, Register, SlotMetrics};
+use tidegate_rpc::{ClusterId, Heartbeat, JobId, MemoryUse, Refusal, Register, SlotMetrics};
 
 /// All connections and TaskManagers.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub(crate) struct TaskManager {
     pub(crate) leaving: bool,
     pub(crate) metrics: Vec<SlotMetrics>,
     pub(crate) heap_allocations: u64,
-    pub(crate) resident_bytes: u64,
+    pub(crate) memory: MemoryUse,
     pub(crate) connections_refused: u64,
 }
 
@@ -131,7 +131,7 @@ impl Registry {
             leaving: false,
             metrics: Vec::new(),
             heap_allocations: 0,
-            resident_bytes: 0,
+            memory: MemoryUse::default(),
             connections_refused: 0,
             register,
         };
@@ -173,7 +173,7 @@ impl Registry {
             found.metrics = heartbeat.slots;
             found.metrics.truncate(found.slots.len());
             found.heap_allocations = heartbeat.heap_allocations;
-            found.resident_bytes = heartbeat.resident_bytes;
+            found.memory = heartbeat.memory;
             found.connections_refused = heartbeat.connections_refused;
         }
     }

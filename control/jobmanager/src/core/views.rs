@@ -6,6 +6,7 @@ use super::job::{Job, TaskInfo};
 use super::registry::TaskManager;
 use super::submit::unknown_job;
 use super::{Core, Rejection};
+use crate::memory;
 use crate::record::JobState;
 use serde_json::{Map, Value, json};
 use tidegate_checkpoint::{CheckpointEntry, CheckpointStatus};
@@ -147,10 +148,13 @@ impl Core {
                 "nettyShuffleMemoryAvailable": free * size,
                 "nettyShuffleMemoryUsed": total.saturating_sub(free) * size,
                 "heapAllocations": found.heap_allocations,
-                "residentBytes": found.resident_bytes,
+                "residentBytes": found.memory.resident.used,
+                "memory": memory::ledger(&found.register.memory, &found.memory),
+                "segmentHolders": memory::holders(&found.memory),
                 "dataConnectionsRefused": found.connections_refused,
             }),
         );
+        fields.insert("memoryConfiguration".into(), memory::configuration(&found.register.memory));
         fields.insert("slots".into(), Value::Array(slots));
         fields.insert("registration".into(), json!(found.register.driver.rung));
         fields.insert("pages".into(), json!(found.register.driver.pages));
@@ -310,6 +314,8 @@ fn subtask(job: &Job, task: &TaskInfo) -> Value {
             "buffers.inPoolUsage": m.in_pool_usage,
             "buffers.outPoolUsage": m.out_pool_usage,
             "numRecordsMalformed": m.malformed,
+            "heapUsed": m.heap.used,
+            "heapPeak": m.heap.peak,
         })),
     })
 }

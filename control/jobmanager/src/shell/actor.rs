@@ -9,6 +9,7 @@ use super::worker::{Work, Worker};
 use crate::core::views::Query;
 use crate::core::{Action, Core, Input, Level, Rejection, Submission};
 use crate::limits::DRAIN_TIMEOUT_MS;
+use crate::memory::Meter;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub(super) enum Event {
     Input(Box<Input>),
     /// A question.
     Query { query: Query, reply: oneshot::Sender<Result<Value, Rejection>> },
+    /// This process's own memory.
+    Memory { reply: oneshot::Sender<Value> },
     /// The text of `/metrics`.
     Metrics { reply: oneshot::Sender<String> },
     /// Run a job.
@@ -58,6 +61,7 @@ pub(super) struct Actor {
     waiting: HashMap<u64, oneshot::Sender<Result<JobId, Rejection>>>,
     next_ticket: u64,
     deposed: Option<u64>,
+    meter: Meter,
 }
 
 impl Actor {
@@ -69,6 +73,7 @@ impl Actor {
         store: LocalStore,
         root: PathBuf,
         slots: watch::Sender<u32>,
+        meter: Meter,
     ) -> Self {
         Actor {
             core,
@@ -84,6 +89,7 @@ impl Actor {
             waiting: HashMap::new(),
             next_ticket: 1,
             deposed: None,
+            meter,
         }
     }
 
@@ -127,14 +133,18 @@ impl Actor {
     }
 
     fn take(&mut self, event: Event) {
+        self.meter.read();
         match event {
+            Event::Memory { reply } => {
+                let _ = reply.send(self.meter.view());
+            }
             Event::Accepted(incoming) => self.accepted(*incoming),
             Event::Input(input) => self.input(*input),
             Event::Query { query, reply } => {
                 let _ = reply.send(self.core.view(query, self.clock.now_ms()));
             }
             Event::Metrics { reply } => {
-                let _ = reply.send(metrics::text(&self.core));
+                let _ = reply.send(metrics::text(&self.core, &mut self.meter));
             }
             Event::Submit { submission, reply } => {
                 let ticket = self.ticket(reply);

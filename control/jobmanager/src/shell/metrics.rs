@@ -3,10 +3,12 @@
 //! Reads only; a registry is made for each scrape, so nothing can be stale. Always: names carry their unit.
 
 use crate::core::Core;
+use crate::memory::{self, Meter};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tidegate_rpc::Level;
 
 type Labels = Vec<(String, String)>;
 
@@ -29,11 +31,21 @@ fn label(name: &str, value: impl ToString) -> (String, String) {
     (name.to_owned(), value.to_string())
 }
 
+type Pick = fn(u64, Level) -> u64;
+
+/// What is told of each component of memory.
+const MEMORY: [(&str, &str, Pick); 3] = [
+    ("memory_configured_bytes", "Memory planned for a component", |configured, _| configured),
+    ("memory_used_bytes", "Memory of a component in use", |_, level| level.used),
+    ("memory_peak_bytes", "The most of a component that was in use at once", |_, level| level.peak),
+];
+
 /// The text.
-pub(super) fn text(core: &Core) -> String {
+pub(super) fn text(core: &Core, meter: &mut Meter) -> String {
     let mut registry = Registry::with_prefix("tidegate");
     let mut metric = Metric { registry: &mut registry };
     taskmanagers(core, &mut metric);
+    jobmanager(meter, &mut metric);
     jobs(core, &mut metric);
     let mut text = String::new();
     match encode(&mut text, &registry) {
@@ -59,7 +71,7 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
     metric.family(
         "resident_bytes",
         "Resident memory of a TaskManager",
-        all().map(|found| (of(found.register.taskmanager), found.resident_bytes)),
+        all().map(|found| (of(found.register.taskmanager), found.memory.resident.used)),
     );
     metric.family(
         "heap_allocations",
@@ -84,6 +96,24 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
             (labels, 1)
         }),
     );
+    for (name, help, pick) in MEMORY {
+        let values = all().flat_map(|found| {
+            memory::levels(&found.register.memory, &found.memory).map(|(component, configured, level)| {
+                let mut labels = of(found.register.taskmanager);
+                labels.push(label("component", component));
+                (labels, pick(configured, level))
+            })
+        });
+        metric.family(name, help, values);
+    }
+    let held = all().flat_map(|found| {
+        found.memory.holders.iter().map(move |held| {
+            let mut labels = of(found.register.taskmanager);
+            labels.push(label("holder", &held.holder));
+            (labels, u64::from(held.segments))
+        })
+    });
+    metric.family("segments_held", "Segments of a TaskManager by kind of holder", held);
     type Field = fn(&tidegate_rpc::SlotMetrics) -> u64;
     let fields: [(&str, &str, Field); 7] = [
         ("segments", "Segments of a slot", |m| u64::from(m.segments)),
@@ -103,6 +133,16 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
             })
         });
         metric.family(name, help, values);
+    }
+}
+
+fn jobmanager(meter: &mut Meter, metric: &mut Metric<'_>) {
+    let levels = meter.levels();
+    for (name, help, pick) in MEMORY {
+        let values = levels.map(|(component, configured, level)| {
+            (vec![label("component", component)], pick(configured, level))
+        });
+        metric.family(&format!("jobmanager_{name}"), help, values);
     }
 }
 

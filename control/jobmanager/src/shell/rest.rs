@@ -53,6 +53,7 @@ impl IntoResponse for Rejection {
 pub(super) fn router(events: mpsc::Sender<Event>, planner: Arc<dyn Planner>, root: PathBuf) -> Router {
     let routes = Router::new()
         .route("/overview", get(|api: State<Api>| api.0.ask(Query::Overview)))
+        .route("/jobmanager", get(jobmanager))
         .route("/taskmanagers", get(|api: State<Api>| api.0.ask(Query::TaskManagers)))
         .route("/taskmanagers/{id}", get(taskmanager))
         .route("/jobs", get(|api: State<Api>| api.0.ask(Query::Jobs)).post(submit))
@@ -123,6 +124,10 @@ async fn taskmanager(State(api): State<Api>, Id(id): Id) -> Answer {
     let refuse =
         || Rejection::new(400, format!("a TaskManager's id has 16 hexadecimal characters, found {id:?}"));
     api.ask(Query::TaskManager(parsed.ok_or_else(refuse)?)).await
+}
+
+async fn jobmanager(State(api): State<Api>) -> Answer {
+    api.send(|reply| Event::Memory { reply }).await.map(Json)
 }
 
 async fn job(State(api): State<Api>, Id(id): Id) -> Answer {

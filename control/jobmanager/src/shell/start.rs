@@ -8,6 +8,7 @@ use crate::config::JobManagerConfig;
 use crate::core::{Core, CoreConfig, Found};
 use crate::directory::{Directory, Entry};
 use crate::limits::{ACCEPT_QUEUE, DRAIN_TIMEOUT_MS, SERVER_STOP_MS};
+use crate::memory::Meter;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ async fn live(parts: Parts) {
         }
     };
     let epoch = core.epoch();
+    let meter = Meter::new(parts.config.plan.clone());
     let Parts { config, directory, rpc, rest, events, inbox, slots, ended, .. } = parts;
     let (stop, stopped) = watch::channel(false);
     let servers = match serve(&config, directory.root(), rpc, rest, &events, stopped) {
@@ -100,7 +102,7 @@ async fn live(parts: Parts) {
     tracing::info!(epoch, directory = %directory.root().display(), "JobManager leads");
     let _ = ready.send(Ok(epoch));
     let root = directory.root().to_path_buf();
-    let mut actor = Actor::new(core, clock, events, inbox, store, root, slots);
+    let mut actor = Actor::new(core, clock, events, inbox, store, root, slots, meter);
     let reason = actor.run(first).await;
     actor.drain().await;
     let _ = stop.send(true);

@@ -49,6 +49,8 @@ pub struct Identity {
     pub segment_size: u32,
     /// Segments of each slot.
     pub segments_per_slot: u32,
+    /// How memory is divided.
+    pub memory: tidegate_rpc::MemoryPlan,
     /// What drives the network, for people.
     pub driver: tidegate_rpc::DriverReport,
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidegate_rpc::{
-    ClusterId, DriverReport, Envelope, Fault, FaultKind, JobId, Prepare, Refusal, Registered, SlotPlan,
-    TaskId, TaskPlan, ToJobManager, ToTaskManager,
+    ClusterId, DriverReport, Envelope, Fault, FaultKind, JobId, Prepare, Refusal, Registered, SlotMemory,
+    SlotPlan, TaskId, TaskPlan, ToJobManager, ToTaskManager,
 };
 use tidegate_stream::error::Fault as TaskFault;
 use tidegate_stream::slot::{Failure, FailureKind, TaskState};
@@ -26,6 +26,7 @@ fn agent(slots: u32) -> Agent {
         binary_fingerprint: 5,
         segment_size: 32768,
         segments_per_slot: 64,
+        memory: tidegate_rpc::MemoryPlan::default(),
         driver: DriverReport::default(),
     })
 }
@@ -92,7 +93,12 @@ fn prepare(slots: &[u32], restored: Option<u64>) -> ToTaskManager {
         restore: Vec::new(),
         finished: false,
     };
-    let slot = |slot: &u32| SlotPlan { slot: *slot, tasks: vec![task.clone()], peers: BTreeMap::new() };
+    let slot = |slot: &u32| SlotPlan {
+        slot: *slot,
+        tasks: vec![task.clone()],
+        peers: BTreeMap::new(),
+        memory: SlotMemory::default(),
+    };
     ToTaskManager::Prepare(Box::new(Prepare {
         job: JOB,
         job_name: "job".into(),

@@ -9,6 +9,7 @@ use tidegate_graph::{JobGraph, Partitioner};
 use tidegate_rpc as rpc;
 use tidegate_stream::error::Fault;
 use tidegate_stream::files::FileReceipt;
+use tidegate_stream::memory::SlotMemory;
 use tidegate_stream::slot;
 
 use crate::files::is_permanent;
@@ -33,6 +34,12 @@ pub(super) fn deployment(
         attempt: prepare.attempt,
         ports: ports(prepare, plan, epoch, graph),
         tasks: tasks.map(|(task, restore)| slot::TaskDeployment { id: task_id(task.id), restore }).collect(),
+        memory: SlotMemory {
+            task_heap: Some(plan.memory.task_heap),
+            task_off_heap: Some(plan.memory.task_off_heap),
+            state: Some(plan.memory.state),
+            operators: Some(plan.memory.operators),
+        },
     }
 }
 
@@ -143,8 +150,8 @@ pub(super) fn wire_fault(kind: slot::FailureKind, cause: String) -> rpc::Fault {
         slot::FailureKind::Link => rpc::FaultKind::Link,
         slot::FailureKind::Resources => rpc::FaultKind::Resources,
         slot::FailureKind::Task(fault) => match fault {
-            // The same input meets the same code again.
-            Fault::Data | Fault::FanOut | Fault::Output | Fault::TooLarge | Fault::Setup => {
+            // The same input meets the same code, and the same plan, again. Heap that leaked is free after a restart.
+            Fault::Data | Fault::FanOut | Fault::Output | Fault::TooLarge | Fault::Memory | Fault::Setup => {
                 rpc::FaultKind::Permanent
             }
             // A file that is missing or cannot be read: waiting does not make it appear.

@@ -19,6 +19,7 @@ mod uring;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use tidegate_stream::files::{FileEvent, FileId, FileReceipt};
@@ -29,7 +30,7 @@ pub use self::core::{Chunk, Core, Done, Event, FileFault, FileKey, Operation, Re
 use self::slot::{Lending, Loan};
 pub use self::slot::{Roots, SlotFiles};
 use self::uring::UringEngine;
-use crate::limits::{BLOCKING_FILE_THREADS, FILE_REQUESTS_PER_SLOT, STAGING_BUFFERS};
+use crate::limits::{BLOCKING_FILE_THREADS, FILE_REQUESTS_PER_SLOT, STAGING_BUFFER_BYTES, STAGING_BUFFERS};
 
 /// Exit code of a process whose files thread died: what the operating system refused it (EX_OSERR).
 const EXIT_FILES_DIED: i32 = 71;
@@ -54,6 +55,7 @@ pub struct FilesThread {
     stop: Option<mpsc::Sender<Request<Loan>>>,
     /// What writes the files, and why it is not something better.
     pub report: String,
+    buffers: Arc<AtomicU64>,
 }
 
 impl FilesThread {
@@ -68,10 +70,12 @@ impl FilesThread {
     ) -> io::Result<(Self, Vec<SlotFiles>)> {
         let capacity = deliver.len().max(1) * FILE_REQUESTS_PER_SLOT;
         let (requests, inbox) = mpsc::channel(capacity);
+        let buffers = Arc::new(AtomicU64::new((STAGING_BUFFERS * STAGING_BUFFER_BYTES) as u64));
         let mut slots = Vec::with_capacity(deliver.len());
         let mut lendings = Vec::with_capacity(deliver.len());
         for (slot, deliver) in deliver.into_iter().enumerate() {
-            let (files, lending) = SlotFiles::new(slot as u32, requests.clone(), roots.clone(), deliver);
+            let (files, lending) =
+                SlotFiles::new(slot as u32, requests.clone(), roots.clone(), Arc::clone(&buffers), deliver);
             slots.push(files);
             lendings.push(lending);
         }
@@ -82,7 +86,12 @@ impl FilesThread {
             run(driver, inbox, &lendings, &ready);
         })?;
         let report = started.recv().expect("invariant: the files thread reports before it serves")?;
-        Ok((Self { thread: Some(thread), stop: Some(requests), report }, slots))
+        Ok((Self { thread: Some(thread), stop: Some(requests), report, buffers }, slots))
+    }
+
+    /// Bytes of buffers that were made: the staging of the thread, and those of slots, each made when first needed.
+    pub fn buffer_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.buffers)
     }
 
     /// Waits until every slot's side is dropped and every file is written or removed.

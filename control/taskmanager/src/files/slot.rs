@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -106,6 +106,8 @@ pub struct SlotFiles {
     spare: Vec<Box<dyn FileMemory>>,
     returned: Receiver<Box<dyn FileMemory>>,
     made: usize,
+    /// Bytes of all buffers of all slots.
+    bytes: Arc<AtomicU64>,
     shared: Arc<Shared>,
     deliver: Deliver,
 }
@@ -142,13 +144,14 @@ impl SlotFiles {
         slot: u32,
         requests: mpsc::Sender<Request<Loan>>,
         roots: Roots,
+        bytes: Arc<AtomicU64>,
         deliver: Deliver,
     ) -> (Self, Lending) {
         let (back, returned) = sync_channel(FILE_BUFFERS_PER_SLOT);
         let shared = Arc::new(Shared::default());
         let lending = Lending { returned: back, shared: Arc::clone(&shared), deliver: Arc::clone(&deliver) };
         let spare = Vec::with_capacity(FILE_BUFFERS_PER_SLOT);
-        (Self { slot, next: 0, requests, roots, spare, returned, made: 0, shared, deliver }, lending)
+        (Self { slot, next: 0, requests, roots, spare, returned, made: 0, bytes, shared, deliver }, lending)
     }
 
     fn request(&self, request: Request<Loan>) {
@@ -198,6 +201,7 @@ impl Files for SlotFiles {
             Some(memory) => memory,
             None if self.made < FILE_BUFFERS_PER_SLOT => {
                 self.made += 1;
+                self.bytes.fetch_add(FILE_BUFFER_BYTES as u64, Ordering::Relaxed);
                 Box::new(vec![0; FILE_BUFFER_BYTES])
             }
             None => {

@@ -90,6 +90,9 @@ pub struct JobManagerArgs {
     /// Where jobs, checkpoints and leaderships are kept; a restarted JobManager finds its jobs here
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
+    /// Its configuration, memory above all
+    #[command(flatten)]
+    pub sources: SourcesArgs,
     /// Process whose end is also this one's; for the demo.
     #[arg(long, hide = true)]
     pub parent: Option<u32>,
@@ -101,12 +104,15 @@ pub struct TaskManagerArgs {
     /// The JobManager's RPC address
     #[arg(long, value_name = "RPC-ADDR", default_value = "127.0.0.1:6123", value_parser = units::host_port)]
     pub jobmanager: String,
-    /// Slots: threads that each run one subtask of every operator
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::SLOTS_MAX)))]
-    pub slots: u32,
+    /// Slots: threads that each run one subtask of every operator; 1 unless configured
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::SLOTS_MAX)))]
+    pub slots: Option<u32>,
     /// Where other TaskManagers reach this one; port 0 takes any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub data: SocketAddr,
+    /// Its configuration, memory above all
+    #[command(flatten)]
+    pub sources: SourcesArgs,
     /// Buffers of the data plane
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -121,12 +127,12 @@ pub struct TaskManagerArgs {
 /// How the data plane holds and moves segments.
 #[derive(Debug, Clone, Args)]
 pub struct NetworkArgs {
-    /// Network segments of each slot
+    /// Network segments of each slot, instead of the plan's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..))]
     pub segments: Option<u32>,
-    /// Size of a segment: a power of two from 4k to 1m
-    #[arg(long, value_name = "SIZE", default_value = "32k", value_parser = units::segment_size)]
-    pub segment_size: u32,
+    /// Size of a segment: a power of two from 4k to 1m; 32k unless configured
+    #[arg(long, value_name = "SIZE", value_parser = units::segment_size)]
+    pub segment_size: Option<u32>,
     /// What drives the network
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     pub driver: Driver,
@@ -222,6 +228,9 @@ pub struct RunArgs {
     /// The job
     #[command(flatten)]
     pub launch: LaunchArgs,
+    /// Configuration of its TaskManager, memory above all
+    #[command(flatten)]
+    pub sources: SourcesArgs,
     /// Buffers of the data plane
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -277,12 +286,20 @@ pub struct JobsArgs {
     pub json: bool,
 }
 
-/// Where the configuration of `plan` and `config` comes from, besides the environment.
+/// Where the configuration of `plan`, `config` and `doctor` comes from, and what model it is for.
 #[derive(Debug, Args)]
 pub struct SettingsArgs {
     /// By which model: native, or flink for Flink 2.2's to the byte
     #[arg(long, value_name = "PROFILE", default_value_t)]
     pub profile: Profile,
+    /// The configuration
+    #[command(flatten)]
+    pub sources: SourcesArgs,
+}
+
+/// Where a configuration comes from, besides the environment.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SourcesArgs {
     /// A configuration file: YAML, or JSON or TOML by the end of its name
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

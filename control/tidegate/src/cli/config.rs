@@ -15,7 +15,7 @@ use tidegate_memory::limits::FILE_BYTES_MAX;
 use tidegate_memory::plan::keys::{KEYS, Preset};
 use tidegate_memory::plan::{ConfigError, Listed, PlanError, Profile, Settings, Syntax, render};
 
-use super::args::{ConfigArgs, SettingsArgs};
+use super::args::{ConfigArgs, SourcesArgs};
 use super::exit::{Exit, Failure};
 use super::out;
 
@@ -100,7 +100,7 @@ pub(super) fn read(path: &Path) -> Result<String, Refused> {
 }
 
 /// The layers from the lowest; flags of their own are for the caller to add.
-pub(super) fn settings(args: &SettingsArgs, host: &Host) -> Result<Settings, Refused> {
+pub(super) fn settings(args: &SourcesArgs, host: &Host) -> Result<Settings, Refused> {
     let mut settings = Settings::new();
     if let Some(path) = &args.config {
         let name = path.display().to_string();
@@ -123,7 +123,7 @@ fn answer(args: &ConfigArgs, host: &Host) -> Result<String, Refused> {
     if args.markdown {
         return Ok(render::reference(&[KEYS]));
     }
-    let settings = settings(&args.settings, host)?;
+    let settings = settings(&args.settings.sources, host)?;
     let profile = args.settings.profile;
     let mut listing = settings.listing(profile);
     readable(&listing)?;

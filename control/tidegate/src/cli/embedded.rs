@@ -10,26 +10,29 @@ use std::time::{Duration, Instant};
 
 use tidegate_graph::{JobGraph, SlotOffer, place, segment_need};
 use tidegate_jobmanager::{JobManager, JobManagerConfig, RunningJobManager, StartError as JobManagerError};
-use tidegate_taskmanager::limits::SEGMENTS_PER_SLOT_DEFAULT;
+use tidegate_memory::plan::{Plan, keys};
 use tidegate_taskmanager::plan::plan;
 use tidegate_taskmanager::{RunningTaskManager, TaskManager, TaskManagerConfig};
 
 use super::args::{NetworkArgs, RunArgs};
 use super::client::Client;
+use super::config::{Host, settings};
+use super::doctor::Wishes;
 use super::exit::{Exit, Failure};
+use super::plan::of_taskmanager;
 use super::progress::Progress;
 use super::roles::{self, Planned};
 use super::signals::Signals;
 use super::submit::{Outcome, Request, cancel_own, finish, watch};
 use super::temporary_directory;
 use crate::Jobs;
-use crate::limits::{SLOTS_MAX, START_MAX};
+use crate::limits::{SEGMENTS_MIN, SLOTS_MAX, START_MAX};
 
 /// `run`.
 pub(super) fn run(jobs: &Jobs, args: &RunArgs) -> Result<(), Failure> {
     let request = Request::new(jobs, &args.launch)?;
     let mut progress = Progress::new(args.json);
-    let outcome = run_request(jobs, &request, &args.network, &mut progress)?;
+    let outcome = run_request(jobs, &request, args, &mut progress)?;
     drop(progress);
     finish(&request.id, outcome, args.json)
 }
@@ -38,7 +41,7 @@ pub(super) fn run(jobs: &Jobs, args: &RunArgs) -> Result<(), Failure> {
 fn run_request(
     jobs: &Jobs,
     request: &Request,
-    network: &NetworkArgs,
+    args: &RunArgs,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
     let jobs = &in_this_folder(jobs)?;
@@ -53,13 +56,14 @@ fn run_request(
     let jobmanager = JobManagerConfig::new(any, any, directory.path(), planner, fingerprint);
     let jobmanager = JobManager::start(jobmanager).map_err(own_failure)?;
 
+    let network = with_wanted_segments(args, &planned.graph, slots)?;
+    let plan = of_taskmanager(&args.sources, Some(slots), &network, &Host::probe());
+    let plan = plan.map_err(|refused| refused.failure)?;
     let mut config = TaskManagerConfig::new(jobmanager.rpc_addr.to_string(), jobs.clone(), fingerprint);
-    roles::set_network(&mut config, network)?;
-    config.slots = slots;
-    config.connections = tidegate_taskmanager::limits::CONNECTIONS_MIN; // There is nobody else to connect to.
-    if network.segments.is_none() {
-        config.segments = segments_wanted(&planned.graph, slots).max(SEGMENTS_PER_SLOT_DEFAULT);
-    }
+    roles::set_network(&mut config, &network)?;
+    config.plan = plan;
+    let wishes = Wishes { driver: config.driver, registration: config.registration };
+    roles::begin(&Plan::TaskManager(config.plan.clone()), wishes)?;
     let taskmanager = TaskManager::start(config).map_err(roles::taskmanager_failure)?;
     let outcome = wait_for_slots(&jobmanager, &taskmanager, slots).and_then(|()| {
         let client = Client::new(&format!("http://{}", jobmanager.rest_addr))?;
@@ -111,6 +115,17 @@ fn slots_needed(graph: &JobGraph) -> Result<u32, Failure> {
     let line =
         format!("the job needs {slots} slots, a process has {SLOTS_MAX} at most; lower the parallelism");
     Err(Failure::new(Exit::Refused, line))
+}
+
+/// Unless it is configured, a slot of the job's own cluster has as many segments as the job can use: nobody else comes.
+fn with_wanted_segments(args: &RunArgs, graph: &JobGraph, slots: u32) -> Result<NetworkArgs, Failure> {
+    let mut network = args.network.clone();
+    let settings = settings(&args.sources, &Host::probe()).map_err(|refused| refused.failure)?;
+    let keys = [keys::TM_NETWORK_MIN, keys::TM_NETWORK_MAX, keys::TM_NETWORK_FRACTION, keys::TM_TASK_HEAP];
+    if network.segments.is_none() && keys.iter().all(|key| settings.get(key).is_none()) {
+        network.segments = Some(segments_wanted(graph, slots).max(SEGMENTS_MIN));
+    }
+    Ok(network)
 }
 
 /// Segments with which no slot waits for itself.

@@ -15,6 +15,11 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// Bytes, as mebibytes with one digit.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
 /// `1.2 s`, `3 min 5 s`, `2 h 4 min`.
 pub(crate) fn seconds(time: Duration) -> String {
     let seconds = time.as_secs();

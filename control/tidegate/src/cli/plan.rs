@@ -5,9 +5,11 @@
 //! Always true: every number printed is of a plan that holds; one that does not exits with 2.
 
 use tidegate_memory::plan::fit::{Headroom, Peaks, fit};
-use tidegate_memory::plan::{Process, Request, Settings, keys, render, resolve};
+use tidegate_memory::plan::{
+    JobManagerPlan, Plan, Process, Profile, Request, Settings, TaskManagerPlan, keys, render, resolve,
+};
 
-use super::args::{PlanArgs, SettingsArgs};
+use super::args::{NetworkArgs, PlanArgs, SettingsArgs, SourcesArgs};
 use super::config::{Host, Refused, finish, read, settings, text, value};
 use super::exit::{Exit, Failure};
 
@@ -23,7 +25,7 @@ pub(super) fn settings_for(
     args: &SettingsArgs,
     host: &Host,
 ) -> Result<Settings, Refused> {
-    let mut settings = settings(args, host)?;
+    let mut settings = settings(&args.sources, host)?;
     if let Some(slots) = slots {
         if process == Process::JobManager {
             let line = "--slots is for taskmanager, a JobManager has none; remove it";
@@ -32,6 +34,50 @@ pub(super) fn settings_for(
         settings.add_flag("--slots", keys::TM_SLOTS, &slots.to_string())?;
     }
     Ok(settings)
+}
+
+/// The plan that a TaskManager starts from: the native one of its configuration, with its flags over every layer.
+pub(super) fn of_taskmanager(
+    sources: &SourcesArgs,
+    slots: Option<u32>,
+    network: &NetworkArgs,
+    host: &Host,
+) -> Result<TaskManagerPlan, Refused> {
+    let mut settings = settings(sources, host)?;
+    if let Some(slots) = slots {
+        settings.add_flag("--slots", keys::TM_SLOTS, &slots.to_string())?;
+    }
+    if let Some(bytes) = network.segment_size {
+        settings.add_flag("--segment-size", keys::TM_SEGMENT, &format!("{bytes}b"))?;
+    }
+    if let Some(segments) = network.segments {
+        let shape = resolved(Process::TaskManager, &settings, host).map(|plan| match plan {
+            Plan::TaskManager(plan) => plan.shape,
+            Plan::JobManager(_) => unreachable!("a plan is of the process it was asked for"),
+        })?;
+        let size = format!("{}b", u64::from(segments) * shape.segment * u64::from(shape.slots));
+        for key in [keys::TM_NETWORK_MIN, keys::TM_NETWORK_MAX] {
+            settings.add_flag("--segments", key, &size)?;
+        }
+    }
+    match resolved(Process::TaskManager, &settings, host)? {
+        Plan::TaskManager(plan) => Ok(plan),
+        Plan::JobManager(_) => unreachable!("a plan is of the process it was asked for"),
+    }
+}
+
+/// The plan that a JobManager starts from.
+pub(super) fn of_jobmanager(sources: &SourcesArgs, host: &Host) -> Result<JobManagerPlan, Refused> {
+    match resolved(Process::JobManager, &settings(sources, host)?, host)? {
+        Plan::JobManager(plan) => Ok(plan),
+        Plan::TaskManager(_) => unreachable!("a plan is of the process it was asked for"),
+    }
+}
+
+fn resolved(process: Process, settings: &Settings, host: &Host) -> Result<Plan, Refused> {
+    let mut request = Request::new(process, Profile::Native, settings);
+    request.host_bytes = host.memory;
+    Ok(resolve(&request)?)
 }
 
 fn answer(args: &PlanArgs, host: &Host) -> Result<String, Refused> {

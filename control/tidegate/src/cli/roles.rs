@@ -11,17 +11,22 @@ use tidegate_arena::limits::SHARD_BYTES_MAX;
 use tidegate_jobmanager::{
     Ended as JobManagerEnded, JobManager, JobManagerConfig, Planner, StartError as JobManagerError,
 };
+use tidegate_memory::plan::Plan;
 use tidegate_taskmanager::agent::End;
 use tidegate_taskmanager::plan::plan;
 use tidegate_taskmanager::{
-    Driver as NetworkDriver, Ended, Registration, RunningTaskManager, SegmentSize, SendMode,
-    StartError as TaskManagerError, TaskManager, TaskManagerConfig,
+    Ended, RunningTaskManager, SegmentSize, SendMode, StartError as TaskManagerError, TaskManager,
+    TaskManagerConfig,
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::args::{Driver, JobManagerArgs, NetworkArgs, Register, Send, TaskManagerArgs};
+use super::args::{JobManagerArgs, NetworkArgs, Send, TaskManagerArgs};
+use super::config::Host;
+use super::doctor::{self, Wishes};
 use super::exit::{Exit, Failure};
+use super::format::mebibytes;
 use super::out;
+use super::plan::{of_jobmanager, of_taskmanager};
 use super::signals::Signals;
 use crate::Jobs;
 
@@ -51,8 +56,11 @@ impl Planner for Planned {
 pub(super) fn jobmanager(jobs: &Jobs, args: &JobManagerArgs) -> Result<(), Failure> {
     follow_parent(args.parent)?;
     let signals = Signals::install()?;
+    let plan = of_jobmanager(&args.sources, &Host::probe()).map_err(|refused| refused.failure)?;
+    begin(&Plan::JobManager(plan.clone()), Wishes::default())?;
     let planner = Planned(jobs.clone());
-    let config = JobManagerConfig::new(args.rpc, args.rest, &args.dir, planner, binary_fingerprint()?);
+    let mut config = JobManagerConfig::new(args.rpc, args.rest, &args.dir, planner, binary_fingerprint()?);
+    config.plan = plan;
     let running = JobManager::start(config).map_err(jobmanager_failure)?;
     ready(format_args!("rpc={} rest=http://{} epoch={}", running.rpc_addr, running.rest_addr, running.epoch));
     loop {
@@ -73,14 +81,20 @@ pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Fai
     let signals = Signals::install()?;
     let mut config = TaskManagerConfig::new(&args.jobmanager, jobs.clone(), binary_fingerprint()?);
     set_network(&mut config, &args.network)?;
-    config.slots = args.slots;
+    config.plan = of_taskmanager(&args.sources, args.slots, &args.network, &Host::probe())
+        .map_err(|refused| refused.failure)?;
+    let slots = config.plan.shape.slots;
+    begin(
+        &Plan::TaskManager(config.plan.clone()),
+        Wishes { driver: config.driver, registration: config.registration },
+    )?;
     config.data = args.data;
     config.pin = args.pin;
     let running = TaskManager::start(config).map_err(taskmanager_failure)?;
     tracing::info!("network: {}", running.network);
     tracing::info!("files: {}", running.files);
     let RunningTaskManager { data_address, id, driver, .. } = &running;
-    ready(format_args!("data={data_address} slots={} id={id:016x} driver={driver}", args.slots));
+    ready(format_args!("data={data_address} slots={slots} id={id:016x} driver={driver}"));
     while !running.has_ended() {
         if let Some(stop) = signals.wait(LOOK_EVERY) {
             running.stop(stop.reason());
@@ -96,21 +110,26 @@ fn ready(what: std::fmt::Arguments<'_>) {
     }
 }
 
+/// A role begins: its host is judged by its plan before anything is allocated, and from then on a single allocation that
+/// would outgrow the plan ends the process.
+pub(super) fn begin(plan: &Plan, wishes: Wishes) -> Result<(), Failure> {
+    doctor::at_start(plan, wishes)?;
+    tidegate_memory::limit_process(Some(plan.total_process()));
+    let parts = plan.leaves().into_iter().filter(|part| part.bytes > 0);
+    let parts: Vec<String> =
+        parts.map(|part| format!("{} {}", part.component.title(), mebibytes(part.bytes))).collect();
+    tracing::info!("memory: {} = {}", mebibytes(plan.total_process()), parts.join(" + "));
+    Ok(())
+}
+
 /// Sets what the command line says about the network.
 pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs) -> Result<(), Failure> {
-    let size = SegmentSize::new(network.segment_size);
-    config.segment_size = size.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-    config.segments = network.segments.unwrap_or(config.segments);
-    config.driver = match network.driver {
-        Driver::Auto => NetworkDriver::Auto,
-        Driver::IoUring => NetworkDriver::IoUring,
-        Driver::Epoll => NetworkDriver::Epoll,
-    };
-    let most = SHARD_BYTES_MAX / network.segment_size as usize;
-    if config.segments as usize > most {
+    config.driver = network.driver.into();
+    let size = network.segment_size.unwrap_or(SegmentSize::DEFAULT.bytes() as u32);
+    let most = SHARD_BYTES_MAX / size as usize;
+    if let Some(found) = network.segments.filter(|segments| *segments as usize > most) {
         let line = format!(
-            "--segments: a slot has at most {most} segments of {} bytes (1 GiB), found {}; take fewer, or more slots",
-            network.segment_size, config.segments
+            "--segments: a slot has at most {most} segments of {size} bytes (1 GiB), found {found}; take fewer, or more slots"
         );
         return Err(Failure::new(Exit::Usage, line));
     }
@@ -120,11 +139,7 @@ pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs)
         Send::Plain => SendMode::Plain,
         Send::Zc => SendMode::Zc,
     };
-    config.registration = match network.register {
-        Register::Auto => Registration::Auto,
-        Register::Required => Registration::Required,
-        Register::Never => Registration::Never,
-    };
+    config.registration = network.register.into();
     Ok(())
 }
 
@@ -151,7 +166,7 @@ pub(super) fn jobmanager_ended(ended: &JobManagerEnded) -> Failure {
 /// Why a TaskManager does not start.
 pub(super) fn taskmanager_failure(error: TaskManagerError) -> Failure {
     let exit = match &error {
-        TaskManagerError::Slots { .. } | TaskManagerError::Unregistrable => Exit::Usage,
+        TaskManagerError::Plan(_) | TaskManagerError::Unregistrable => Exit::Usage,
         TaskManagerError::Endpoint(_)
         | TaskManagerError::Arena(_)
         | TaskManagerError::Slot(_)

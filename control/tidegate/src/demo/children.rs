@@ -33,6 +33,10 @@ struct Role {
     child: Child,
 }
 
+/// Sizes that leave room for everything else on a laptop.
+const JOBMANAGER_SIZE: &str = "jobmanager.memory.process.size=256m";
+const TASKMANAGER_SIZE: &str = "taskmanager.memory.process.size=512m";
+
 impl Cluster {
     /// Starts all of them and waits until each says that it is ready.
     pub(super) fn start(
@@ -43,7 +47,9 @@ impl Cluster {
     ) -> Result<Self, Failure> {
         let directory = folder.join("jobmanager");
         let any = "127.0.0.1:0";
-        let line = ["jobmanager", "--rpc", any, "--rest", any, "--dir", &directory.display().to_string()];
+        let folder_of_jobs = directory.display().to_string();
+        let line =
+            ["jobmanager", "--rpc", any, "--rest", any, "--dir", &folder_of_jobs, "-D", JOBMANAGER_SIZE];
         let (jobmanager, ready) = Role::start("jobmanager", folder, &line)?;
         let mut cluster = Self { rest: String::new(), children: vec![jobmanager] };
         let word = |name: &str| ready.split(' ').find_map(|word| word.strip_prefix(name)).map(str::to_owned);
@@ -53,7 +59,8 @@ impl Cluster {
         cluster.rest = rest;
         for number in 1..=taskmanagers {
             let slots = slots.to_string();
-            let line = ["taskmanager", "--jobmanager", &rpc, "--slots", &slots, "--driver", driver.name()];
+            let role = ["taskmanager", "--jobmanager", &rpc, "--slots", &slots, "--driver", driver.name()];
+            let line = [&role[..], &["-D", TASKMANAGER_SIZE]].concat();
             let (taskmanager, _) = Role::start(&format!("taskmanager-{number}"), folder, &line)?;
             cluster.children.insert(0, taskmanager);
         }

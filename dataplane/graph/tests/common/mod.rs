@@ -21,7 +21,8 @@ pub fn vertex(id: u32, name: &str, parallelism: u32, group: &str) -> Vertex {
         b'k' => OperatorKind::Keyed,
         _ => OperatorKind::Stateless,
     };
-    let operators = vec![Operator { id: 1000 + u64::from(id), name: format!("op-{name}"), kind }];
+    let operators =
+        vec![Operator { id: 1000 + u64::from(id), name: format!("op-{name}"), kind, managed_memory: false }];
     Vertex { id, name: name.into(), parallelism, slot_group: group.into(), operators }
 }
 

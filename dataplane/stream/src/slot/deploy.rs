@@ -14,6 +14,7 @@ use crate::error::{Fault, TaskError};
 use crate::files::Files;
 use crate::job::BuiltJob;
 use crate::jobs::Jobs;
+use crate::memory::Budgets;
 use crate::pool::ReaderPool;
 use crate::slot::message::{Deployment, Failure, SlotEvent, TaskDeployment, TaskState};
 use crate::task::{Task, TaskSeed};
@@ -28,6 +29,8 @@ pub(crate) struct Deployer<'a, R: Ring> {
     /// File buffers that tasks of other attempts may hold.
     pub buffers_held: u32,
     pub events: &'a mut Vec<SlotEvent>,
+    /// What the attempt may hold.
+    pub budgets: &'a Budgets,
 }
 
 /// Builds the job, reserves its ports, opens its tasks into `tasks`; gives the file buffers they may hold. On an error some
@@ -131,7 +134,7 @@ fn open<R: Ring>(
     let vertex = &graph.vertices[task.id.vertex as usize];
     let site = site(graph, vertex, task.id.subtask, &ids)?;
     let checkpoint = task.restore.as_ref().map(|restore| restore.checkpoint);
-    let contexts = contexts(graph, vertex, task.id.subtask, deployment, checkpoint);
+    let contexts = contexts(graph, vertex, task.id.subtask, deployment, checkpoint, slot.budgets);
     let waker = (slot.waker)();
     let metrics: Vec<(String, Metrics)> =
         contexts.iter().map(|context| (context.operator.clone(), context.metrics.clone())).collect();
@@ -146,6 +149,7 @@ fn open<R: Ring>(
         metrics,
     };
     let mut opened = Task::new(seed);
+    let state = slot.budgets.state(opened.heap());
     opened.tell(TaskState::Initializing, slot.events);
     let cx = OpenCx {
         contexts: &contexts,
@@ -153,6 +157,7 @@ fn open<R: Ring>(
         pool: slot.pool,
         waker: &waker,
         files: &mut *slot.files,
+        state: Some(state),
     };
     match opened.open(task.restore, cx) {
         Ok(()) => Ok(opened),
@@ -197,6 +202,7 @@ fn contexts(
     subtask: u32,
     deployment: &Deployment,
     restored: Option<u64>,
+    budgets: &Budgets,
 ) -> Vec<RuntimeContext> {
     let context = |operator: &tidegate_graph::Operator| RuntimeContext {
         job: deployment.job,
@@ -209,6 +215,7 @@ fn contexts(
         attempt: deployment.attempt,
         restored,
         metrics: Metrics::default(),
+        memory: budgets.operator(operator.managed_memory),
     };
     vertex.operators.iter().map(context).collect()
 }

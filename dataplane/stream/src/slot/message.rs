@@ -8,6 +8,7 @@ use tidegate_exchange::{AttemptPlan, Counters, LinkFault, PortUsage};
 use crate::error::{Fault, TaskError};
 use crate::files::FileEvent;
 use crate::head::Counts;
+use crate::memory::{MemoryUse, SlotMemory};
 use crate::slot::snapshot::{TaskRestore, TaskSnapshot};
 
 /// One task: a subtask of a vertex.
@@ -49,6 +50,8 @@ pub struct Deployment {
     pub ports: AttemptPlan,
     /// The slot's tasks.
     pub tasks: Vec<TaskDeployment>,
+    /// What they may hold together.
+    pub memory: SlotMemory,
 }
 
 impl Deployment {
@@ -278,6 +281,8 @@ pub struct SlotMetrics {
     pub segments: u32,
     /// What its exchange counted.
     pub exchange: Counters,
+    /// Memory held by tasks, and the most there was since the slot began.
+    pub memory: MemoryUse,
 }
 
 /// What a task counted.
@@ -291,6 +296,8 @@ pub struct TaskMetrics {
     pub name: String,
     /// Records, bytes and time.
     pub counts: Counts,
+    /// Heap it holds, keyed state excepted, and the most it held.
+    pub heap: (u64, u64),
     /// Its gate.
     pub input: PortUsage,
     /// All of its partitions together.

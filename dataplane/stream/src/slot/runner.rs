@@ -20,6 +20,7 @@ use crate::error::{TaskError, panic_message};
 use crate::files::{FileEvent, Files};
 use crate::jobs::Jobs;
 use crate::limits::{COMMANDS_PER_TURN, EVENTS_RETRY_NS, EVENTS_WAITING_MAX};
+use crate::memory::{Budgets, MemoryUse};
 use crate::pool::ReaderPool;
 use crate::slot::board::{Board, write_tasks};
 use crate::slot::config::{Events, SlotConfig};
@@ -51,6 +52,8 @@ struct Attempt {
     tasks: Vec<Task>,
     /// File buffers they may hold.
     buffers: u32,
+    /// Memory they may hold.
+    budgets: Budgets,
 }
 
 /// One slot.
@@ -72,6 +75,13 @@ pub struct SlotRunner<R: Ring> {
     metrics_at_ns: u64,
     board: Board,
     idle_since_ns: Option<u64>,
+    /// Memory held when it was last looked at.
+    memory: MemoryUse,
+}
+
+/// Heap that `tasks` hold together.
+fn held(tasks: &[Task]) -> u64 {
+    tasks.iter().map(|task| task.heap().held()).sum()
 }
 
 impl<R: Ring> SlotRunner<R>
@@ -108,6 +118,7 @@ where
             waits: 0,
             board: Board::default(),
             idle_since_ns: None,
+            memory: MemoryUse::default(),
         };
         (runner, sender)
     }
@@ -288,6 +299,7 @@ where
             self.outbox.push(SlotEvent::Prepared { attempt: id, result });
             return;
         }
+        let budgets = Budgets::new(&deployment.memory);
         let buffers_held = self.attempts.iter().map(|attempt| attempt.buffers).sum();
         let mut deployer = Deployer {
             buffers_held,
@@ -297,6 +309,7 @@ where
             pool: &self.pool,
             waker: &|| Waker::new(Arc::clone(&self.bell)),
             events: &mut self.outbox,
+            budgets: &budgets,
         };
         // A job function is user code: it may panic, and the slot must not.
         let mut tasks = Vec::with_capacity(deployment.tasks.len());
@@ -305,13 +318,19 @@ where
             let message = panic_message(&*panic);
             Err(Failure::setup(format!("the job function panicked: {message}")))
         }) {
-            Ok(buffers) => self.attempts.push(Attempt { id, life: Life::Preparing, tasks, buffers }),
+            Ok(buffers) => self.attempts.push(Attempt { id, life: Life::Preparing, tasks, buffers, budgets }),
             Err(cause) => {
                 for mut task in tasks {
                     task.cancel(&mut *self.files, &mut self.outbox);
                 }
                 self.exchange.cancel(id.job, id.attempt);
-                self.attempts.push(Attempt { id, life: Life::Closing, tasks: Vec::new(), buffers: 0 });
+                self.attempts.push(Attempt {
+                    id,
+                    life: Life::Closing,
+                    tasks: Vec::new(),
+                    buffers: 0,
+                    budgets,
+                });
                 self.outbox.push(SlotEvent::Prepared { attempt: id, result: Err(cause) });
             }
         }
@@ -455,12 +474,17 @@ where
     }
 
     fn step_task(&mut self, attempt: usize, task: usize) -> bool {
-        let Attempt { id, tasks, .. } = &mut self.attempts[attempt];
-        let (id, task) = (*id, &mut tasks[task]);
+        let Attempt { id, tasks, budgets, .. } = &mut self.attempts[attempt];
+        let id = *id;
         let now_ns = self.exchange.ports.now_ns();
-        if !task.runnable(&mut self.exchange.ports, now_ns) {
+        if !tasks[task].runnable(&mut self.exchange.ports, now_ns) {
             return false;
         }
+        if let Some(budget) = budgets.task_heap() {
+            let others = held(tasks) - tasks[task].heap().held();
+            tasks[task].heap_mut().allow(budget.saturating_sub(others));
+        }
+        let (task, place) = (&mut tasks[task], task);
         let result = task.step(&mut TaskCx {
             ports: &mut self.exchange.ports,
             arena: &self.arena,
@@ -471,12 +495,29 @@ where
             events: &mut self.outbox,
         });
         task.stepped(now_ns, self.exchange.now_ns());
-        let failed = result.err().map(|error| (task.id(), error));
+        let over = task.heap_mut().stepped();
+        let mut failed = result.err().map(|error| (task.id(), error));
         self.exchange.turn();
+        if over && failed.is_none() {
+            failed = self.over_heap(attempt, place);
+        }
         if let Some(failed) = failed {
             self.fail_tasks(id, vec![failed]);
         }
         true
+    }
+
+    /// The tasks of an attempt are over their heap since the step of the one at `place`: fails the one that holds most.
+    #[cold]
+    fn over_heap(&mut self, attempt: usize, place: usize) -> Option<(TaskId, TaskError)> {
+        let Attempt { tasks, budgets, .. } = &self.attempts[attempt];
+        let budget = budgets.task_heap()?;
+        let all = held(tasks);
+        // What is free again by now was held by the one that stepped.
+        let most = tasks.iter().filter(|task| !task.ended()).max_by_key(|task| task.heap().held());
+        let worst = if all > budget { most? } else { &tasks[place] };
+        let error = worst.heap().exceeded(budget, all - worst.heap().held());
+        Some((worst.id(), error.at(worst.name())))
     }
 
     // ---- reports ----
@@ -497,6 +538,7 @@ where
     }
 
     fn publish(&mut self) {
+        let memory = self.memory();
         let (attempts, ports) = (&self.attempts, &mut self.exchange.ports);
         let (turns, waits) = (self.turns, self.waits);
         self.board.write(|metrics| {
@@ -504,6 +546,7 @@ where
             (metrics.turns, metrics.waits) = (turns, waits);
             (metrics.segments_free, metrics.segments) = (ports.segments_free(), ports.segments());
             metrics.exchange = ports.counters();
+            metrics.memory = memory;
         });
     }
 
@@ -519,7 +562,27 @@ where
             segments_free: self.exchange.ports.segments_free(),
             segments: self.exchange.ports.segments(),
             exchange: self.exchange.ports.counters(),
+            memory: self.memory(),
         }
+    }
+
+    /// What tasks hold, and the most there was; totals are those of the newest attempt.
+    fn memory(&mut self) -> MemoryUse {
+        let mut now = self.attempts.last().map_or(self.memory, |attempt| attempt.budgets.read());
+        for part in [&mut now.task_heap, &mut now.task_off_heap, &mut now.state, &mut now.operators] {
+            part.used = 0;
+        }
+        for attempt in &self.attempts {
+            let seen = attempt.budgets.read();
+            now.task_heap.used += held(&attempt.tasks);
+            now.task_heap.peak += attempt.tasks.iter().map(|task| task.heap().peak()).max().unwrap_or(0);
+            now.task_off_heap.used += seen.task_off_heap.used;
+            now.state.used += seen.state.used;
+            now.operators.used += seen.operators.used;
+        }
+        now.keep_peaks(&self.memory);
+        self.memory = now;
+        now
     }
 
     /// R7, as far as one slot can see: tasks that wait for nothing but each other, for long, are shown.

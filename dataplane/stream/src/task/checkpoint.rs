@@ -76,6 +76,7 @@ impl Task {
     /// The barrier has left: marks the state and lets the gate go on.
     fn cut(&mut self, checkpoint: u64, cx: &mut TaskCx<'_>) -> Result<(), TaskError> {
         self.passed = checkpoint;
+        self.heap.at_checkpoint();
         if let Some(older) = self.snapshot.take() {
             self.seed.body.abort(older.checkpoint, cx.files);
             let reason = format!("checkpoint {checkpoint} overtook it");

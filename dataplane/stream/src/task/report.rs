@@ -16,6 +16,7 @@ impl Task {
             return false;
         }
         line.counts = self.counts(ports.now_ns());
+        line.heap = (self.heap.held(), self.heap.peak());
         (line.input, line.output) = self.usage(ports);
         let mut lines = line.counters.iter_mut();
         for (_, metrics) in &self.seed.metrics {
@@ -42,7 +43,8 @@ impl Task {
         let TaskSeed { attempt, id, ref name, .. } = self.seed;
         let (input, output) = self.usage(ports);
         let counts = self.counts(ports.now_ns());
-        TaskMetrics { attempt, task: id, name: name.clone(), counts, input, output, counters }
+        let heap = (self.heap.held(), self.heap.peak());
+        TaskMetrics { attempt, task: id, name: name.clone(), counts, heap, input, output, counters }
     }
 
     fn usage(&self, ports: &Ports) -> (PortUsage, PortUsage) {

@@ -16,6 +16,7 @@ use crate::args::Args;
 use crate::job::{Job, JobResult};
 use crate::jobs::{JobEntry, Jobs};
 use crate::limits::EVENTS_WAITING_MAX;
+use crate::memory::{MemoryUse, SlotMemory};
 use crate::pool::ReaderPool;
 use crate::slot::{SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotMetrics, SlotRunner};
 use crate::testing::files::{MemoryFiles, Store};
@@ -43,6 +44,7 @@ pub struct Setup {
     config: SlotConfig,
     buffers: usize,
     file_ops: usize,
+    memory: SlotMemory,
 }
 
 impl Setup {
@@ -58,6 +60,7 @@ impl Setup {
             config: SlotConfig::default(),
             buffers: 64,
             file_ops: usize::MAX,
+            memory: SlotMemory::default(),
         }
     }
 
@@ -102,6 +105,13 @@ impl Setup {
         (self.buffers, self.file_ops) = (buffers, ops_per_turn);
         self
     }
+
+    /// What the tasks of each slot may hold.
+    #[must_use]
+    pub fn memory(mut self, memory: SlotMemory) -> Self {
+        self.memory = memory;
+        self
+    }
 }
 
 struct NoConnector;
@@ -144,6 +154,7 @@ impl Harness {
             parallelism: setup.parallelism,
             slots: (0..setup.slots).map(|slot| SlotId { taskmanager: TASKMANAGER, slot }).collect(),
             peers: BTreeMap::new(),
+            memory: setup.memory,
         };
         let manager = Manager::new(job, store)?;
         let config = ArenaConfig {
@@ -225,6 +236,11 @@ impl Harness {
         self.deploy()
     }
 
+    /// Changes what tasks may hold in attempts to come.
+    pub fn limit(&mut self, memory: SlotMemory) {
+        self.manager.limit(memory);
+    }
+
     /// As `restart`, with other arguments of the job.
     ///
     /// # Errors
@@ -240,11 +256,15 @@ impl Harness {
         let mut leaks = Vec::new();
         for (number, slot) in self.slots.iter_mut().enumerate() {
             slot.files.pump(usize::MAX);
-            let SlotMetrics { segments_free, segments, .. } = slot.runner.metrics();
+            let SlotMetrics { segments_free, segments, memory, .. } = slot.runner.metrics();
             if segments_free != segments {
                 leaks.push(format!("slot {number}: {segments_free} of {segments} segments free"));
             }
             let (buffers, files) = (slot.files.on_loan(), slot.files.open_files());
+            let MemoryUse { task_off_heap, state, operators, .. } = memory;
+            if [task_off_heap, state, operators].iter().any(|part| part.used != 0) {
+                leaks.push(format!("slot {number}: memory is still reserved: {memory:?}"));
+            }
             if (buffers, files) != (0, 0) {
                 leaks.push(format!("slot {number}: {buffers} buffers on loan, {files} files open"));
             }

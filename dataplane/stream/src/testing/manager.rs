@@ -13,6 +13,7 @@ use tidegate_graph::{Channel, JobGraph, PENDING, Partitioner, PendingFolder, Sub
 use tidegate_record::{Field, from_snapshot};
 
 use crate::jobs::Jobs;
+use crate::memory::SlotMemory;
 use crate::slot::{
     AttemptId, Deployment, Failure, FailureKind, OperatorRestore, OperatorSnapshot, SlotCommand, SlotEvent,
     StatePayload, TaskDeployment, TaskId, TaskRestore, TaskSnapshot, TaskState,
@@ -37,6 +38,8 @@ pub struct ManagedJob {
     pub slots: Vec<SlotId>,
     /// Data addresses of TaskManagers, where slots are in different ones.
     pub peers: BTreeMap<u64, SocketAddr>,
+    /// What the tasks of each slot may hold.
+    pub memory: SlotMemory,
 }
 
 struct Pending {
@@ -59,7 +62,7 @@ struct Progress {
     ended: BTreeSet<TaskId>,
     finished: BTreeSet<TaskId>,
     failure: Option<String>,
-    refused: Option<FailureKind>,
+    kind: Option<FailureKind>,
     declined: BTreeMap<u64, String>,
 }
 
@@ -103,6 +106,11 @@ impl Manager {
         self.pending = None;
         let deployments = self.job.slots.iter().map(|&slot| self.deployment(slot));
         deployments.map(|deployment| SlotCommand::Prepare(Box::new(deployment))).collect()
+    }
+
+    /// Changes what tasks may hold in attempts to come.
+    pub fn limit(&mut self, memory: SlotMemory) {
+        self.job.memory = memory;
     }
 
     /// Changes arguments and parallelism for attempts to come.
@@ -195,9 +203,9 @@ impl Manager {
         self.progress.failure.as_deref()
     }
 
-    /// What kind of failure kept this attempt from being prepared.
-    pub fn refused(&self) -> Option<FailureKind> {
-        self.progress.refused
+    /// What kind of failure it was.
+    pub fn failure_kind(&self) -> Option<FailureKind> {
+        self.progress.kind
     }
 
     /// The last complete checkpoint.
@@ -249,7 +257,7 @@ impl Manager {
             SlotEvent::Prepared { attempt, result } if attempt == id => match result {
                 Ok(()) => self.progress.prepared += 1,
                 Err(Failure { kind, cause }) => {
-                    self.progress.refused.get_or_insert(kind);
+                    self.progress.kind.get_or_insert(kind);
                     self.fail(cause);
                 }
             },
@@ -259,7 +267,10 @@ impl Manager {
             SlotEvent::EndOfData { attempt, task } if attempt == id => {
                 self.progress.ended.insert(task);
             }
-            SlotEvent::Failed { attempt, cause, .. } if attempt == id => self.fail(cause),
+            SlotEvent::Failed { attempt, cause, kind, .. } if attempt == id => {
+                self.progress.kind.get_or_insert(kind);
+                self.fail(cause);
+            }
             SlotEvent::Acknowledge { attempt, task, checkpoint, snapshot } if attempt == id => {
                 self.acknowledge(task, checkpoint, snapshot);
             }
@@ -330,6 +341,7 @@ impl Manager {
             attempt: self.attempt,
             ports: AttemptPlan { job: JOB, epoch: EPOCH, attempt: self.attempt, tasks: ports, peers },
             tasks: tasks.collect(),
+            memory: self.job.memory,
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) fn graph(parallelism: u32) -> JobGraph {
         name: name.into(),
         parallelism,
         slot_group: "default".into(),
-        operators: vec![Operator { id: u64::from(id) + 100, name: name.into(), kind }],
+        operators: vec![Operator { id: u64::from(id) + 100, name: name.into(), kind, managed_memory: false }],
     };
     JobGraph {
         name: "count".into(),
@@ -183,6 +183,7 @@ impl Sim {
             cluster: ClusterId(0),
             epoch_seen: 0,
             segment_size: 32 << 10,
+            memory: tidegate_rpc::MemoryPlan::default(),
             segments_per_slot: 64,
             driver: DriverReport::default(),
             held: Vec::new(),

@@ -109,6 +109,10 @@ impl Cluster {
             "--data".to_owned(),
             SocketAddr::from((host, 0)).to_string(),
         ];
+        // Several of them share this machine, and kills and starts are many.
+        if !self.flags.iter().any(|flag| flag.starts_with("taskmanager.memory.")) {
+            arguments.extend(["-D", "taskmanager.memory.process.size=512m"].map(str::to_owned));
+        }
         arguments.extend(self.flags.iter().cloned());
         let process = Process::start(&self.next_name("taskmanager"), self.folder(), &arguments);
         self.taskmanagers.push(process);

@@ -26,6 +26,7 @@ fn runtime(subtask: u32, parallelism: u32, restored: Option<u64>) -> RuntimeCont
         epoch: 1,
         attempt: 1,
         restored,
+        memory: crate::memory::OperatorMemory::default(),
         metrics: Metrics::default(),
     }
 }
