@@ -337,6 +337,7 @@ impl Cluster {
         }
         let stepped = slot.busy;
         let events: Vec<SlotEvent> = slot.events.try_iter().collect();
+        let me = SlotId { taskmanager: self.hosts[host].id, slot: index as u32 };
         self.note(u64::from(stepped), (host * 64 + index) as u64);
         for event in events {
             busy = true;
@@ -344,7 +345,7 @@ impl Cluster {
             if matches!(event, SlotEvent::Closed { attempt, .. } if attempt == self.manager.id()) {
                 self.closed.insert((host, index));
             }
-            self.manager.handle(event);
+            self.manager.handle(me, event);
         }
         busy
     }

@@ -1,7 +1,7 @@
 //! The same jobs with real threads, real rings and real connections: two TaskManagers of two slots each, over loopback.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize, Shard};
 use tidegate_exchange::{Endpoint, Exchange, ExchangeConfig, LocalHub, SlotId};
 use tidegate_ring::{UringConfig, UringRing};
 use tidegate_stream::pool::ReaderPool;
-use tidegate_stream::slot::{SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner};
+use tidegate_stream::slot::{Events, SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner};
 use tidegate_stream::testing::{ManagedJob, Manager, MemoryFiles, Store, collect, items};
 use tidegate_stream::{
     AggregateFunction, Args, Job, JobResult, Jobs, MapFunction, RuntimeContext, TaskError,
@@ -61,11 +61,26 @@ struct TaskManager {
 
 type Feed = (SlotMailbox, MemoryFiles);
 
+/// A slot's end of the queue that all slots share.
+struct Said {
+    by: SlotId,
+    events: SyncSender<(SlotId, SlotEvent)>,
+}
+
+impl Events for Said {
+    fn send(&mut self, event: SlotEvent) -> Result<(), SlotEvent> {
+        match self.events.try_send((self.by, event)) {
+            Err(TrySendError::Full((_, event))) => Err(event),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
+    }
+}
+
 fn taskmanager(
     id: u64,
     jobs: &Jobs,
     store: &Store,
-    events: &SyncSender<SlotEvent>,
+    events: &SyncSender<(SlotId, SlotEvent)>,
     feeds: &Arc<Mutex<Vec<Feed>>>,
 ) -> TaskManager {
     let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into(), Default::default()).expect("loopback");
@@ -79,7 +94,7 @@ fn taskmanager(
     let mut manager = TaskManager { id, mailboxes: Vec::new(), threads: Vec::new(), arena, endpoint };
     for shard in shards {
         let slot = SlotId { taskmanager: id, slot: shard.index() as u32 };
-        let (jobs, hub, events) = (jobs.clone(), hub.clone(), events.clone());
+        let (jobs, hub, events) = (jobs.clone(), hub.clone(), Said { by: slot, events: events.clone() });
         let connector = manager.endpoint.connector();
         let files = MemoryFiles::on(store.clone(), (id << 40) | u64::from(slot.slot) << 32, 16);
         let (ready, made) = channel();
@@ -116,7 +131,7 @@ fn exchange(
 struct Cluster {
     manager: Manager,
     taskmanagers: Vec<TaskManager>,
-    events: Receiver<SlotEvent>,
+    events: Receiver<(SlotId, SlotEvent)>,
     feeds: Arc<Mutex<Vec<Feed>>>,
     prepared: Arc<Count>,
 }
@@ -175,12 +190,12 @@ impl Cluster {
             self.tell();
             let busy = self.pump();
             match self.events.recv_timeout(Duration::from_millis(1)) {
-                Ok(event) => {
+                Ok((slot, event)) => {
                     if matches!(event, SlotEvent::Prepared { result: Ok(()), .. }) {
                         *self.prepared.0.lock().unwrap() += 1;
                         self.prepared.1.notify_all();
                     }
-                    self.manager.handle(event);
+                    self.manager.handle(slot, event);
                 }
                 Err(RecvTimeoutError::Timeout) => silent += u32::from(!busy),
                 Err(RecvTimeoutError::Disconnected) => panic!("all slots have ended"),

@@ -377,7 +377,7 @@ impl Harness {
         for command in commands {
             self.slots.iter().for_each(|slot| send(&slot.mailbox, command.clone()));
         }
-        for slot in &mut self.slots {
+        for (number, slot) in (0..).zip(&mut self.slots) {
             busy |= slot.files.busy();
             for event in slot.files.pump(self.setup.file_ops) {
                 busy = true;
@@ -386,7 +386,7 @@ impl Harness {
             busy |= slot.runner.turn();
             for event in slot.events.try_iter() {
                 busy = true;
-                self.manager.handle(event);
+                self.manager.handle(SlotId { taskmanager: TASKMANAGER, slot: number }, event);
             }
         }
         busy

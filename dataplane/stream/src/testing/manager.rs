@@ -57,8 +57,8 @@ struct Complete {
 /// What became of the present attempt.
 #[derive(Default)]
 struct Progress {
-    prepared: usize,
-    closed: usize,
+    prepared: BTreeSet<SlotId>,
+    closed: BTreeSet<SlotId>,
     ended: BTreeSet<TaskId>,
     finished: BTreeSet<TaskId>,
     failure: Option<String>,
@@ -170,12 +170,12 @@ impl Manager {
 
     /// Every slot has prepared the attempt.
     pub fn prepared(&self) -> bool {
-        self.progress.prepared == self.job.slots.len()
+        self.progress.prepared.len() == self.job.slots.len()
     }
 
     /// Every slot has closed the attempt.
     pub fn closed(&self) -> bool {
-        self.progress.closed == self.job.slots.len()
+        self.progress.closed.len() == self.job.slots.len()
     }
 
     /// Every task has read all its input and emitted everything.
@@ -250,12 +250,14 @@ impl Manager {
 
     // ---- what slots tell ----
 
-    /// Takes in what a slot has to tell; of older attempts nothing counts.
-    pub fn handle(&mut self, event: SlotEvent) {
+    /// Takes in what `slot` has to tell; of older attempts nothing counts, and nothing counts twice.
+    pub fn handle(&mut self, slot: SlotId, event: SlotEvent) {
         let id = self.id();
         match event {
             SlotEvent::Prepared { attempt, result } if attempt == id => match result {
-                Ok(()) => self.progress.prepared += 1,
+                Ok(()) => {
+                    self.progress.prepared.insert(slot);
+                }
                 Err(Failure { kind, cause }) => {
                     self.progress.kind.get_or_insert(kind);
                     self.fail(cause);
@@ -280,7 +282,9 @@ impl Manager {
                     self.abort();
                 }
             }
-            SlotEvent::Closed { attempt, .. } if attempt == id => self.progress.closed += 1,
+            SlotEvent::Closed { attempt, .. } if attempt == id => {
+                self.progress.closed.insert(slot);
+            }
             _ => {}
         }
     }
@@ -416,4 +420,38 @@ fn in_order(part: &OperatorSnapshot) -> bool {
 fn graph(job: &ManagedJob) -> Result<JobGraph, String> {
     let built = job.jobs.build(&job.name, &job.args, job.parallelism);
     built.map(|built| built.graph).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{collect, items};
+    use crate::{Args, Job, JobResult};
+
+    fn job(job: &mut Job, _args: &Args) -> JobResult {
+        job.source("one", items([1u64])).sink("out", collect("out"));
+        Ok(())
+    }
+
+    /// A slot that is told to cancel what it does not know says that it is closed, each time it is told.
+    #[test]
+    fn a_slot_that_closes_twice_does_not_stand_for_another() {
+        let slots: Vec<SlotId> = [0, 1].map(|slot| SlotId { taskmanager: 1, slot }).into();
+        let job = ManagedJob {
+            jobs: Jobs::new([("job", job)]),
+            name: "job".into(),
+            args: Vec::new(),
+            parallelism: 2,
+            slots: slots.clone(),
+            peers: BTreeMap::new(),
+        };
+        let mut manager = Manager::new(job, Store::default()).expect("it can be built");
+        manager.next_attempt();
+        let attempt = manager.id();
+        for (slot, all) in [(0, false), (0, false), (1, true)] {
+            manager.handle(slots[slot], SlotEvent::Prepared { attempt, result: Ok(()) });
+            manager.handle(slots[slot], SlotEvent::Closed { attempt, segments_free: 8 });
+            assert_eq!((manager.prepared(), manager.closed()), (all, all), "slot {slot}");
+        }
+    }
 }
