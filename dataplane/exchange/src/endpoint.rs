@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tidegate_ring::socket::{self, SocketOptions};
 use tidegate_wire::{HELLO_LEN, HELLO_REPLY_LEN, Hello, HelloReply, Refusal, RefusalCode};
 
-use crate::error::LinkError;
+use crate::error::{EndpointError, LinkError};
 use crate::limits::{ACCEPTING_MAX, DIALING_MAX, HANDSHAKE_WAIT, HELLO_WAIT, UNREAD_MAX};
 use crate::local::Bell;
 use crate::plan::SlotId;
@@ -137,23 +137,6 @@ impl<S> Mailbox<S> {
     }
 }
 
-/// The endpoint could not be made.
-#[derive(Debug)]
-pub struct EndpointError {
-    /// The address.
-    pub address: SocketAddr,
-    /// What the system said.
-    pub cause: String,
-}
-
-impl std::fmt::Display for EndpointError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "can't listen for data on {}: {}; choose another --data address", self.address, self.cause)
-    }
-}
-
-impl std::error::Error for EndpointError {}
-
 struct Shared {
     slots: Mutex<HashMap<SlotId, Mailbox<TcpStream>>>,
     options: SocketOptions,
@@ -196,9 +179,10 @@ impl Endpoint {
         options: SocketOptions,
         watcher: Watcher,
     ) -> Result<Self, EndpointError> {
-        let error = |cause: &dyn std::fmt::Display| EndpointError { address, cause: cause.to_string() };
-        let listener = socket::listen(address).map_err(|cause| error(&cause))?;
-        let bound = listener.local_addr().map_err(|cause| error(&cause))?;
+        let error = |source| EndpointError { address, source };
+        let listener = socket::listen(address)
+            .map_err(|refused| error(std::io::Error::from_raw_os_error(refused.errno)))?;
+        let bound = listener.local_addr().map_err(error)?;
         let shared = Arc::new(Shared {
             slots: Mutex::new(HashMap::new()),
             options,
@@ -213,7 +197,7 @@ impl Endpoint {
                 let shared = shared.clone();
                 move || accept_loop(&listener, &shared)
             })
-            .map_err(|cause| error(&cause))?;
+            .map_err(error)?;
         Ok(Self { address: bound, shared, acceptor: Some(acceptor) })
     }
 

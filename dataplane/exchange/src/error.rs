@@ -1,7 +1,9 @@
 //! What can go wrong on the exchange, by who is at fault.
 
+use std::io;
 use std::net::SocketAddr;
 
+use rustix::io::Errno;
 use tidegate_flow::Violation;
 use tidegate_ring::IoFault;
 use tidegate_wire::{Refusal, WireError};
@@ -39,6 +41,40 @@ impl std::fmt::Display for EmitError {
 }
 
 impl std::error::Error for EmitError {}
+
+/// The data endpoint of a process could not be made.
+#[derive(Debug)]
+pub struct EndpointError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+impl EndpointError {
+    /// What to change: only some of it is the address's fault.
+    fn advice(&self) -> &'static str {
+        match self.source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::ADDRINUSE) => "choose another --data address, or stop what uses this one",
+            Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) => "choose a --data address that this host has",
+            Some(Errno::ACCESS) => "choose a --data port of 1024 or above, or grant CAP_NET_BIND_SERVICE",
+            Some(Errno::MFILE) => "raise this process's limit of open files (ulimit -n)",
+            Some(Errno::NFILE) => "raise the system's limit of open files (fs.file-max)",
+            Some(Errno::AGAIN) => "raise the limit of threads (ulimit -u, or the container's pids.max)",
+            Some(Errno::NOMEM | Errno::NOBUFS) => "free memory, or raise the container's limit",
+            Some(Errno::PERM) => "let the container's profile allow sockets and threads",
+            _ => "the system refuses it, whatever the address",
+        }
+    }
+}
+
+impl std::fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "can't listen for data on {}: {}; {}", self.address, self.source, self.advice())
+    }
+}
+
+impl std::error::Error for EndpointError {}
 
 /// Why a link ended before its work was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,3 +206,30 @@ impl std::fmt::Display for PrepareError {
 }
 
 impl std::error::Error for PrepareError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_blames_its_address_only_for_its_own_faults() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 6200));
+        let said = |errno: Errno| EndpointError { address, source: errno.into() }.to_string();
+        for errno in [Errno::ADDRINUSE, Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT, Errno::ACCESS] {
+            assert!(said(errno).contains("--data"), "{}", said(errno));
+        }
+        for (errno, advice) in [
+            (Errno::MFILE, "ulimit -n"),
+            (Errno::NFILE, "fs.file-max"),
+            (Errno::AGAIN, "ulimit -u"),
+            (Errno::NOMEM, "memory"),
+            (Errno::NOBUFS, "memory"),
+            (Errno::PERM, "profile"),
+            (Errno::IO, "whatever the address"),
+        ] {
+            let said = said(errno);
+            assert!(said.contains(advice) && !said.contains("--data"), "{said}");
+            assert!(said.starts_with("can't listen for data on 127.0.0.1:6200: "), "{said}");
+        }
+    }
+}

@@ -30,8 +30,8 @@ mod report;
 pub mod sim;
 mod turned_away;
 
-pub use endpoint::{Endpoint, EndpointError, Incoming};
-pub use error::{EmitError, LinkError, LinkFault, PrepareError};
+pub use endpoint::{Endpoint, Incoming};
+pub use error::{EmitError, EndpointError, LinkError, LinkFault, PrepareError};
 pub use event::Event;
 pub use exchange::{Exchange, ExchangeConfig, Prepared};
 pub use gate::{Buffer, GateItem, Input};
