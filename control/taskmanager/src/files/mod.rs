@@ -11,6 +11,8 @@
 mod blocking;
 mod core;
 mod directories;
+#[cfg(test)]
+mod panics;
 mod slot;
 #[cfg(test)]
 mod tests;
