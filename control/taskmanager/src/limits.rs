@@ -32,8 +32,8 @@ pub const STAGING_BUFFERS: usize = 8;
 /// Threads for file operations where io_uring is blocked: two, so that one slow flush does not hold up everything.
 pub const BLOCKING_FILE_THREADS: usize = 2;
 
-/// How long a slot may take to answer a cancel. One that takes longer hangs in user code, and a thread cannot be taken
-/// back: the process ends by name.
+/// How long a slot may take to answer a cancel, at most and unless said otherwise. One that takes longer hangs in user code,
+/// and a thread cannot be taken back: the process ends by name.
 pub const CANCEL_MAX: Duration = Duration::from_secs(30);
 
 /// How long a data connection may be without a sign of life from its peer: sent bytes that nobody acknowledges, or a window

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tidegate_arena::limits::SHARD_BYTES_MAX;
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, HugePages, Pages, SegmentSize};
@@ -25,7 +26,8 @@ use crate::control::{self, ControlSpec, Ended};
 use crate::driver::{Chosen, Driver};
 use crate::files::{FilesDriver, FilesThread, Roots};
 use crate::limits::{
-    CONNECTIONS_MIN, LINK_KEEPALIVE, LINK_SILENCE_MAX, READER_THREADS, SLOT_EVENTS_MAX, SLOTS_MAX,
+    CANCEL_MAX, CONNECTIONS_MIN, LINK_KEEPALIVE, LINK_SILENCE_MAX, READER_THREADS, SLOT_EVENTS_MAX,
+    SLOTS_MAX, TICK,
 };
 use crate::memory::{self, Meter};
 use crate::slots::{FromSlot, SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
@@ -48,6 +50,9 @@ pub struct TaskManagerConfig {
     pub registration: Registration,
     /// Pin slot N to the N-th core this process may use.
     pub pin: bool,
+    /// How long a slot may take to answer a cancel before this process ends: more than [`TICK`], at most [`CANCEL_MAX`], so
+    /// that it ends before its peers give up its connections.
+    pub cancel_max: Duration,
     /// What writes files.
     pub files: FilesDriver,
     /// The jobs of the binary.
@@ -67,6 +72,7 @@ impl TaskManagerConfig {
             send: SendMode::Auto,
             registration: Registration::Auto,
             pin: false,
+            cancel_max: CANCEL_MAX,
             files: FilesDriver::Auto,
             jobs,
             binary_fingerprint,
@@ -80,6 +86,14 @@ pub enum StartError {
     /// A plan that is not a process's.
     #[error("plan: {0}; let the native profile make it")]
     Plan(String),
+    /// A time to answer a cancel that is out of range.
+    #[error(
+        "cancel: a slot may take more than {TICK:?} and at most {CANCEL_MAX:?} to answer, found {found:?}"
+    )]
+    CancelMax {
+        /// What was asked for.
+        found: Duration,
+    },
     /// A driver and a registration that do not go together.
     #[error(
         "configuration: epoll cannot register segments, and registration is required; let it be auto, or take io_uring"
@@ -137,6 +151,9 @@ impl TaskManager {
     /// [`StartError`], by what is missing; nothing is left running then.
     pub fn start(config: TaskManagerConfig) -> Result<RunningTaskManager, StartError> {
         let shape = Shape::of(&config.plan)?;
+        if config.cancel_max <= TICK || config.cancel_max > CANCEL_MAX {
+            return Err(StartError::CancelMax { found: config.cancel_max });
+        }
         let strangers = Strangers::new();
         let endpoint = Endpoint::bind_watched(config.data, data_sockets(), strangers.watcher())
             .map_err(StartError::Endpoint)?;
@@ -165,6 +182,7 @@ impl TaskManager {
             segments_per_slot: shape.segments,
             memory: memory::registered(&config.plan),
             driver: driver_report(&report, driver, &pages),
+            cancel_max: config.cancel_max,
         };
         let (stop, stopped) = mpsc::channel(1);
         let spec = ControlSpec {

@@ -9,6 +9,7 @@ use tidegate_rpc::{ClusterId, Envelope, Refusal, Register, Registered, ToJobMana
 use tidegate_stream::Jobs;
 use tidegate_taskmanager::agent::End;
 use tidegate_taskmanager::files::FilesDriver;
+use tidegate_taskmanager::limits::{CANCEL_MAX, TICK};
 use tidegate_taskmanager::{
     Driver, Ended, Registration, RunningTaskManager, StartError, TaskManager, TaskManagerConfig,
 };
@@ -178,6 +179,14 @@ fn what_cannot_be_had_is_named() {
         let error = TaskManager::start(config).expect_err("out of range");
         let expected = format!("plan: slots: 1 to 64 allowed, found {slots}");
         assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+    for cancel_max in [TICK, CANCEL_MAX + TICK] {
+        let error =
+            TaskManager::start(TaskManagerConfig { cancel_max, ..config(taken) }).expect_err("out of range");
+        assert!(
+            error.to_string().ends_with(&format!("at most 30s to answer, found {cancel_max:?}")),
+            "{error}"
+        );
     }
 }
 

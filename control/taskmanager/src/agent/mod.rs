@@ -7,7 +7,7 @@
 //! - a slot belongs to at most one attempt, from `Prepare` until its `Closed`; a second one is refused by name;
 //! - nothing of an epoch older than one already seen has any effect;
 //! - without a JobManager no attempt runs: losing it cancels everything, and nothing is deployed before a new `Registered`;
-//! - a slot that was told to cancel answers within `CANCEL_MAX`, or the process ends by name.
+//! - a slot that was told to cancel answers within `Identity::cancel_max`, or the process ends by name.
 //!
 //! `connection` is what is said to and by the JobManager, `deploy` what becomes of the slots.
 
@@ -20,6 +20,7 @@ mod translate;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tidegate_graph::JobGraph;
 use tidegate_rpc::{
@@ -28,7 +29,7 @@ use tidegate_rpc::{
 use tidegate_stream::slot::{AttemptId, SlotCommand, SlotEvent, TaskRestore};
 
 use self::deploy::Occupant;
-use crate::limits::{CANCEL_MAX, REGISTER_MAX};
+use crate::limits::REGISTER_MAX;
 
 /// Who this process is; does not change while it lives.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub struct Identity {
     pub memory: tidegate_rpc::MemoryPlan,
     /// What drives the network, for people.
     pub driver: tidegate_rpc::DriverReport,
+    /// How long a slot may take to answer a cancel.
+    pub cancel_max: Duration,
 }
 
 /// What the agent is told.
@@ -141,7 +144,9 @@ pub enum End {
     #[error("the JobManager refuses this TaskManager: {0}")]
     Refused(Refusal),
     /// A slot hangs in user code.
-    #[error("slot {slot} has not answered the cancel of job {job} attempt {attempt} within {} s: it hangs in user code, and a thread cannot be taken back", CANCEL_MAX.as_secs())]
+    #[error(
+        "slot {slot} has not answered the cancel of job {job} attempt {attempt} within {within:?}: it hangs in user code, and a thread cannot be taken back"
+    )]
     SlotHangs {
         /// The slot.
         slot: u32,
@@ -149,6 +154,8 @@ pub enum End {
         job: JobId,
         /// The attempt.
         attempt: u32,
+        /// How long it had.
+        within: Duration,
     },
 }
 
@@ -257,10 +264,12 @@ impl Agent {
     }
 
     fn check_deadlines(&mut self, now_ms: u64) {
-        let cancel_max = CANCEL_MAX.as_millis() as u64;
-        let hanging = self.slots.iter().enumerate().find_map(|(slot, occupant)| match occupant {
-            Occupant::Cancelling { attempt, since_ms } if now_ms.saturating_sub(*since_ms) > cancel_max => {
-                Some(End::SlotHangs { slot: slot as u32, job: JobId(attempt.job), attempt: attempt.attempt })
+        let within = self.identity.cancel_max;
+        let hanging = (0..).zip(&self.slots).find_map(|(slot, occupant)| match occupant {
+            Occupant::Cancelling { attempt: AttemptId { job, attempt }, since_ms }
+                if u128::from(now_ms.saturating_sub(*since_ms)) > within.as_millis() =>
+            {
+                Some(End::SlotHangs { slot, job: JobId(*job), attempt: *attempt, within })
             }
             _ => None,
         });

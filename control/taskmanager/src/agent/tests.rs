@@ -28,6 +28,7 @@ fn agent(slots: u32) -> Agent {
         segments_per_slot: 64,
         memory: tidegate_rpc::MemoryPlan::default(),
         driver: DriverReport::default(),
+        cancel_max: CANCEL_MAX,
     })
 }
 
@@ -287,7 +288,8 @@ fn a_slot_that_does_not_answer_a_cancel_ends_the_process_by_name() {
     agent.handle(1_001 + limit, Input::Tick);
     let actions = actions(&mut agent);
     let [Action::End(end)] = actions.as_slice() else { panic!("{actions:?}") };
-    assert!(end.to_string().starts_with("slot 0 has not answered the cancel of job"), "{end}");
+    let words = format!("slot 0 has not answered the cancel of job {JOB} attempt 3 within 30s: it hangs");
+    assert!(end.to_string().starts_with(&words), "{end}");
 }
 
 #[test]

@@ -119,6 +119,9 @@ pub struct TaskManagerArgs {
     /// Pin slot N to the N-th core this process may use
     #[arg(long)]
     pub pin: bool,
+    /// How long a slot may take to answer a cancel before this process ends, if not as long as it may; for tests.
+    #[arg(long, hide = true, value_name = "TIME", value_parser = units::time)]
+    pub cancel_max: Option<Duration>,
     /// Process whose end is also this one's; for the demo.
     #[arg(long, hide = true)]
     pub parent: Option<u32>,

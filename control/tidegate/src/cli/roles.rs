@@ -90,6 +90,7 @@ pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Fai
     )?;
     config.data = args.data;
     config.pin = args.pin;
+    config.cancel_max = args.cancel_max.unwrap_or(config.cancel_max);
     let running = TaskManager::start(config).map_err(taskmanager_failure)?;
     tracing::info!("network: {}", running.network);
     tracing::info!("files: {}", running.files);
@@ -166,7 +167,9 @@ pub(super) fn jobmanager_ended(ended: &JobManagerEnded) -> Failure {
 /// Why a TaskManager does not start.
 pub(super) fn taskmanager_failure(error: TaskManagerError) -> Failure {
     let exit = match &error {
-        TaskManagerError::Plan(_) | TaskManagerError::Unregistrable => Exit::Usage,
+        TaskManagerError::Plan(_) | TaskManagerError::CancelMax { .. } | TaskManagerError::Unregistrable => {
+            Exit::Usage
+        }
         TaskManagerError::Endpoint(_)
         | TaskManagerError::Arena(_)
         | TaskManagerError::Slot(_)

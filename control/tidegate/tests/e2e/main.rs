@@ -8,6 +8,7 @@
 //! | `kills.rs` | does it still, when processes and connections die at random moments? |
 //! | `large_state.rs` | does it still, when a checkpoint takes many steps while records flow? |
 //! | `starved.rs` | does it still, with so few segments that credit is always exhausted? |
+//! | `hangs.rs` | does it end when a slot hangs in a function of the job? |
 //! | `bad_input.rs` | does bad input get a clear error and lose nothing? |
 //! | `outputs.rs` | which output folders are refused, and what is left in them? |
 //! | `readme.rs` | does the job in the README run? |
@@ -18,6 +19,7 @@
 mod bad_input;
 mod demo;
 mod driver;
+mod hangs;
 mod jobs;
 mod kills;
 mod large_state;

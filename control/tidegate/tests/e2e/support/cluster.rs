@@ -13,13 +13,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http;
-use super::process::{Finished, Process, tidegate};
+use super::process::{Finished, Process, Program, product, run};
 use super::{SOON, wait_for};
 
 /// Slots of each TaskManager.
 pub const SLOTS: usize = 2;
 
 pub struct Cluster {
+    program: Program,
     folder: TempDir,
     pub rpc: SocketAddr,
     pub rest: SocketAddr,
@@ -35,7 +36,12 @@ pub struct Cluster {
 impl Cluster {
     /// A JobManager and `taskmanagers` TaskManagers, registered.
     pub fn start(taskmanagers: usize, flags: &[&str]) -> Self {
-        let mut cluster = Self::without_taskmanagers(flags);
+        Self::of(product, taskmanagers, flags)
+    }
+
+    /// As `start`, of another binary than the one that ships.
+    pub fn of(program: Program, taskmanagers: usize, flags: &[&str]) -> Self {
+        let mut cluster = Self::make(program, Ipv4Addr::LOCALHOST.into(), flags);
         for _ in 0..taskmanagers {
             cluster.start_taskmanager();
         }
@@ -43,14 +49,15 @@ impl Cluster {
         cluster
     }
 
-    pub fn without_taskmanagers(flags: &[&str]) -> Self {
-        Self::start_at(Ipv4Addr::LOCALHOST.into(), flags)
+    /// A JobManager without TaskManagers, which listens at another address of this host than loopback.
+    pub fn start_at(host: IpAddr, flags: &[&str]) -> Self {
+        Self::make(product, host, flags)
     }
 
-    /// A JobManager that listens at another address of this host than loopback.
-    pub fn start_at(host: IpAddr, flags: &[&str]) -> Self {
+    fn make(program: Program, host: IpAddr, flags: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("tidegate-e2e-").tempdir().expect("a temporary folder");
         let mut cluster = Self {
+            program,
             folder,
             rpc: free_address_at(host),
             rest: free_address_at(host),
@@ -89,7 +96,7 @@ impl Cluster {
             "--dir".to_owned(),
             self.directory().display().to_string(),
         ];
-        let mut process = Process::start(&self.next_name("jobmanager"), self.folder(), &arguments);
+        let mut process = self.run("jobmanager", &arguments);
         process.wait_line("`ready`", SOON, |line| line.starts_with("ready").then_some(()));
         self.jobmanager = Some(process);
     }
@@ -114,7 +121,7 @@ impl Cluster {
             arguments.extend(["-D", "taskmanager.memory.process.size=512m"].map(str::to_owned));
         }
         arguments.extend(self.flags.iter().cloned());
-        let process = Process::start(&self.next_name("taskmanager"), self.folder(), &arguments);
+        let process = self.run("taskmanager", &arguments);
         self.taskmanagers.push(process);
         self.taskmanagers.len() - 1
     }
@@ -144,9 +151,19 @@ impl Cluster {
     /// `tidegate submit JOB --jobmanager … ARGUMENTS`, run to its end.
     pub fn submit(&self, arguments: &[&str], limit: Duration) -> Finished {
         let url = self.url();
-        let mut line = vec!["submit", "--jobmanager", &url];
-        line.extend(arguments);
-        tidegate(self.folder(), limit, &line)
+        let line =
+            ["submit", "--jobmanager", &url].into_iter().chain(arguments.iter().copied()).map(str::to_owned);
+        run(self.program, self.folder(), limit, &line.collect::<Vec<_>>())
+    }
+
+    /// `tidegate cancel JOB --jobmanager …`.
+    pub fn cancel(&self, job: &str) -> Finished {
+        run(
+            self.program,
+            self.folder(),
+            SOON,
+            &["cancel", "--jobmanager", &self.url(), job].map(str::to_owned),
+        )
     }
 
     pub fn url(&self) -> String {
@@ -159,7 +176,12 @@ impl Cluster {
         let mut line = vec!["submit", "--wait", "--jobmanager", &url];
         line.extend(arguments);
         let line: Vec<String> = line.into_iter().map(str::to_owned).collect();
-        Process::start(&self.next_name("submit"), self.folder(), &line)
+        self.run("submit", &line)
+    }
+
+    fn run(&mut self, role: &str, arguments: &[String]) -> Process {
+        let name = self.next_name(role);
+        Process::start_command(&name, self.folder(), (self.program)(arguments))
     }
 
     /// Everything ends by itself after SIGTERM, with status 0.

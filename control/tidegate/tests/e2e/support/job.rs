@@ -1,5 +1,6 @@
 //! One submitted job, seen through the JobManager's REST interface.
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -81,9 +82,14 @@ impl Job {
         cluster.get(&format!("/jobs/{}/exceptions", self.id)).map_or(String::new(), |value| value.to_string())
     }
 
+    /// Waits for `submit --wait`, however the job ends.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        self.waiting.wait(limit)
+    }
+
     /// Waits for `submit --wait`, which must say that the job has finished.
     pub fn finish(&mut self, cluster: &Cluster, limit: Duration) {
-        let status = self.waiting.wait(limit);
+        let status = self.wait(limit);
         assert!(
             status.success(),
             "submit --wait ended with {status}, the job is {:?}: {}{}",

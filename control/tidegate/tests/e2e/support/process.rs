@@ -18,6 +18,16 @@ use super::wait_for;
 /// The binary under test.
 pub const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 
+/// A binary with every role: its command for these arguments.
+pub type Program = fn(&[String]) -> Command;
+
+/// The one that ships.
+pub fn product(arguments: &[String]) -> Command {
+    let mut command = Command::new(TIDEGATE);
+    command.args(arguments);
+    command
+}
+
 pub struct Process {
     pub name: String,
     child: Child,
@@ -30,9 +40,7 @@ pub struct Process {
 impl Process {
     /// Starts the binary with its output in `folder/name.out` and `folder/name.err`.
     pub fn start(name: &str, folder: &Path, arguments: &[String]) -> Self {
-        let mut command = Command::new(TIDEGATE);
-        command.args(arguments);
-        Self::start_command(name, folder, command)
+        Self::start_command(name, folder, product(arguments))
     }
 
     pub fn start_command(name: &str, folder: &Path, mut command: Command) -> Self {
@@ -185,8 +193,13 @@ pub struct Finished {
 /// Runs the binary to its end.
 pub fn tidegate(folder: &Path, limit: Duration, arguments: &[&str]) -> Finished {
     let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    run(product, folder, limit, &arguments)
+}
+
+/// Runs a binary to its end.
+pub fn run(program: Program, folder: &Path, limit: Duration, arguments: &[String]) -> Finished {
     let name = format!("cli-{}", arguments.first().map_or("", String::as_str));
-    let mut process = Process::start(&name, folder, &arguments);
+    let mut process = Process::start_command(&name, folder, program(arguments));
     let status = process.wait(limit);
     Finished { status, stdout: process.lines().join("\n"), stderr: process.errors() }
 }
