@@ -24,7 +24,7 @@ pub mod metrics;
 pub mod server;
 pub mod snapshot;
 
-pub use client::{ConnectError, Connection, connect};
+pub use client::{ConnectError, Connection, Stranger, connect};
 pub use deployment::{
     ChannelPlan, GatePlan, OperatorRestore, PartitionPlan, Prepare, SlotPlan, StateReference, TaskPlan,
 };

@@ -25,7 +25,7 @@ pub const SLOTS_PER_TASKMANAGER_MAX: u32 = 1024;
 /// Longest text (cause, host, reason) that is kept, in bytes; longer ones are cut by the sender.
 pub const TEXT_BYTES_MAX: usize = 8 << 10;
 
-/// How long dialling a JobManager may take, in milliseconds.
+/// How long dialling a JobManager may take, and then opening the stream, in milliseconds.
 pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
 /// Silence on a connection after which either end asks whether the other is there, in milliseconds.

@@ -26,6 +26,9 @@ use tonic::{Request, Response, Status, Streaming};
 /// Path of the one method.
 pub const CONNECT_PATH: &str = "/tidegate.Control/Connect";
 
+/// What a JobManager says that takes no TaskManager any more.
+pub(crate) const LEAVING: &str = "the JobManager is shutting down";
+
 /// A TaskManager that has opened its stream and not yet said anything.
 #[derive(Debug)]
 pub struct Incoming {
@@ -103,10 +106,7 @@ impl tonic::server::StreamingService<Envelope<ToJobManager>> for Connect {
             let peer = request.remote_addr();
             let (to, outbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
             let incoming = Incoming { peer, from: request.into_inner(), to };
-            accepted
-                .send(incoming)
-                .await
-                .map_err(|_| Status::unavailable("the JobManager is shutting down"))?;
+            accepted.send(incoming).await.map_err(|_| Status::unavailable(LEAVING))?;
             let stream: Outbound = Box::pin(ReceiverStream::new(outbound).map(Ok));
             Ok(Response::new(stream))
         })

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tidegate_rpc::client::connect_within;
 use tidegate_rpc::envelope::MAGIC;
 use tidegate_rpc::limits::{KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS, PROTOCOL_VERSION};
 use tidegate_rpc::server::{Incoming, serve};
@@ -143,6 +144,73 @@ async fn a_server_that_is_not_ours_is_named() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     });
     assert!(connect(address).await.is_err());
+}
+
+/// Long for a busy machine, short enough to wait for.
+const STEP: Duration = Duration::from_millis(500);
+
+/// A server that reads a request to its blank line and gives `answer` to those that begin with `known`; it closes on
+/// others, as servers of HTTP/1 do on what begins as HTTP/2.
+async fn serve_http1(listener: TcpListener, known: &'static [u8], answer: &'static [u8]) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        if request.starts_with(known) {
+            stream.write_all(answer).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http1_server_is_told_from_a_jobmanager_and_the_rpc_address_asked_for() {
+    // One that closes on HTTP/2, and one that answers it.
+    for known in [&b"HEAD "[..], b""] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        let server = tokio::spawn(serve_http1(listener, known, answer));
+        let error = connect_within(address, STEP).await.unwrap_err();
+        assert!(
+            matches!(error, ConnectError::NotAJobManager { found: Stranger::Http1, .. }),
+            "{known:?}: {error}"
+        );
+        let text = error.to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("--rest"), "{text}");
+        assert!(text.ends_with("give the --rpc address (--jobmanager HOST:PORT)"), "{text}");
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_and_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            held.push(listener.accept().await.unwrap());
+        }
+    });
+    // Once the deadline comes first, and once the pings that nobody answers.
+    for step in [STEP, Duration::from_millis(KEEPALIVE_INTERVAL_MS + KEEPALIVE_TIMEOUT_MS)] {
+        let error = connect_within(address, step).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NotAJobManager { found: Stranger::Silent, .. }), "{error}");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+    server.abort();
+}
+
+/// It is one, so nobody is to be told to look for another address.
+#[tokio::test]
+async fn a_jobmanager_that_leaves_is_no_stranger() {
+    let running = start().await;
+    drop(running.accepted);
+    let error = connect(running.address).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("the JobManager is shutting down"), "{error}");
 }
 
 #[test]

@@ -12,10 +12,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_exchange::{Endpoint, SlotId};
 use tidegate_rpc::client::{Inbound, Outbound};
-use tidegate_rpc::{
-    ConnectError, Connection, Envelope, Fault, FaultKind, Prepare, SlotPlan, ToJobManager, ToTaskManager,
-    connect,
-};
+use tidegate_rpc::{Connection, Envelope, Fault, FaultKind, Prepare, SlotPlan, ToJobManager, ToTaskManager};
 use tidegate_stream::Jobs;
 use tidegate_stream::slot::{SlotCommand, SlotMetrics};
 use tokio::sync::mpsc;
@@ -23,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::agent::{Action, Agent, End, Fetched, Identity, Input};
+use crate::dial::{Complaints, Unconnected, dial};
 use crate::fetch::fetch;
 use crate::files::{Roots, SlotFiles};
 use crate::heartbeat;
@@ -78,7 +76,7 @@ pub enum Ended {
 
 /// What the tasks of this runtime say to the loop.
 enum ShellEvent {
-    Dialed(Result<Connection, ConnectError>),
+    Dialed(Result<Connection, Vec<Unconnected>>),
     Message(Box<Envelope<ToTaskManager>>),
     StreamEnded(String),
     Fetched(Input),
@@ -125,6 +123,7 @@ struct Control {
     generation: u64,
     events: mpsc::Sender<(u64, ShellEvent)>,
     inbox: mpsc::Receiver<(u64, ShellEvent)>,
+    complaints: Complaints,
     heartbeat: Option<tokio::time::Interval>,
     heartbeats: u64,
     /// What each slot said of its own accord.
@@ -158,6 +157,7 @@ impl Control {
             generation: 0,
             events,
             inbox,
+            complaints: Complaints::default(),
             heartbeat: None,
             heartbeats: 0,
             ended: None,
@@ -217,14 +217,16 @@ impl Control {
         }
         match event {
             ShellEvent::Dialed(Ok(connection)) => {
+                self.complaints.clear();
                 let (outbound, inbound) = connection.split();
                 self.outbound = Some(outbound);
                 self.reader = Some(tokio::spawn(read(generation, inbound, self.events.clone())));
                 self.input(Input::Connected);
             }
-            ShellEvent::Dialed(Err(error)) => {
-                tracing::info!("{error}");
-                self.lost(error.to_string());
+            ShellEvent::Dialed(Err(reasons)) => {
+                self.complaints.log(&reasons);
+                let reason = reasons.last().map_or_else(String::new, ToString::to_string);
+                self.lost(reason);
             }
             ShellEvent::Message(envelope) => self.input(Input::Message(envelope)),
             ShellEvent::StreamEnded(reason) => self.lost(reason),
@@ -394,26 +396,6 @@ async fn next_beat(heartbeat: &mut Option<tokio::time::Interval>) {
         }
         None => std::future::pending().await,
     }
-}
-
-async fn dial(jobmanager: &str) -> Result<Connection, ConnectError> {
-    let mut last = None;
-    match tokio::net::lookup_host(jobmanager).await {
-        Ok(addresses) => {
-            for address in addresses {
-                match connect(address).await {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => last = Some(error),
-                }
-            }
-        }
-        Err(error) => tracing::warn!("--jobmanager {jobmanager}: {error}"),
-    }
-    let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-    Err(last.unwrap_or(ConnectError::Unreachable {
-        address: nowhere,
-        reason: format!("{jobmanager} has no address"),
-    }))
 }
 
 async fn read(generation: u64, mut inbound: Inbound, events: mpsc::Sender<(u64, ShellEvent)>) {

@@ -3,7 +3,7 @@
 //! [`TaskManager::start`] maps the arena, starts the threads and returns; [`RunningTaskManager`] tells it to stop and
 //! waits for its end. What is decided is decided by [`agent`], without I/O; the rest are shells around it.
 //!
-//! Reading order: [`agent`] (and its `translate`), `control` (the connection, heartbeats), `fetch` (state read back),
+//! Reading order: [`agent`] (and its `translate`), `control` (the connection, heartbeats), `dial`, `fetch` (state read back),
 //! `driver`, `slots` and `metered` (the threads), `memory`, [`files`] (`core`, then `slot`, `uring`, `blocking`). Limits are in [`limits`].
 //!
 //! Inequalities: threads = slots + files + control + the endpoint's + bounded pools; a slot runs at most one attempt; a
@@ -12,6 +12,7 @@
 
 pub mod agent;
 mod control;
+mod dial;
 mod driver;
 mod fetch;
 pub mod files;

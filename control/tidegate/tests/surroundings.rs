@@ -201,15 +201,18 @@ fn a_taskmanager_says_what_it_was_pointed_at() {
     let folder = tempfile::tempdir().expect("a folder");
     let jobmanager = Role::start(&mut Role::jobmanager(&folder.path().join("jobmanager")));
     let other = Role::start(&mut tidegate(&["taskmanager", "--jobmanager", jobmanager.says("rpc")]));
-    let address = other.says("data");
-    let mut lost = tidegate(&["taskmanager", "--jobmanager", address]);
-    let mut lost = lost.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-    let stderr = BufReader::new(lost.stderr.take().expect("stderr is piped"));
-    let mut lines = stderr.lines().map_while(Result::ok);
-    let words = format!("what listens at {address} does not speak the JobManager's protocol");
-    assert!(lines.any(|line| line.contains(&words)), "{address}");
-    tell(&lost, Signal::TERM);
-    assert_eq!(lost.wait().expect("it is a child").code(), Some(0));
+    let rest = jobmanager.says("rest").trim_start_matches("http://");
+    for (address, advice) in [(other.says("data"), "--rpc"), (rest, "give the --rpc address")] {
+        let mut lost = tidegate(&["taskmanager", "--jobmanager", address]);
+        let mut lost = lost.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let stderr = BufReader::new(lost.stderr.take().expect("stderr is piped"));
+        let mut lines = stderr.lines().map_while(Result::ok);
+        let words = format!("what listens at {address} does not speak the JobManager's protocol");
+        let said = lines.find(|line| line.contains(&words)).expect("it says what is there");
+        assert!(said.contains(advice), "{said}");
+        tell(&lost, Signal::TERM);
+        assert_eq!(lost.wait().expect("it is a child").code(), Some(0));
+    }
 }
 
 #[test]
