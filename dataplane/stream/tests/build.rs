@@ -49,6 +49,20 @@ fn a_forward_edge_between_unequal_parallelisms_is_refused() {
 }
 
 #[test]
+fn a_job_may_have_parts_that_share_no_edge() {
+    let built = build(
+        |job, _| {
+            job.source("a", items(0..3u64)).sink("of a", collect("a"));
+            job.source("b", items(0..3u64)).sink("of b", collect("b"));
+            Ok(())
+        },
+        2,
+    );
+    let graph = built.unwrap().graph;
+    assert_eq!((graph.validate(), graph.vertices.len(), graph.edges.len()), (Ok(()), 2, 0));
+}
+
+#[test]
 fn the_graph_has_a_vertex_per_chain() {
     let built = build(
         |job, _| {

@@ -5,8 +5,9 @@
 //! from `Preparing` or `Running` to `Stopping` and from there to `SavingAttempt` (restart) or `Cleaning` (for
 //! good); a cancel does the latter from anywhere before `SavingFinished`.
 //!
-//! A failure of one task, link or TaskManager restarts the whole job: every job of today is one pipelined
-//! region, so this is what restarting the region means.
+//! A failure of one task, link or TaskManager restarts the whole job, even one whose graph falls into parts that
+//! share no edge: all sinks commit with one checkpoint of the job, and one attempt is what fences its output, so the
+//! job is the region.
 //!
 //! Always: the attempt in the record is on disk before its restore point is chosen; an attempt exists from
 //! `Preparing` to the last `Closed`.
