@@ -68,8 +68,7 @@ impl Actor {
     pub(super) fn new(
         core: Core,
         clock: Clock,
-        events: mpsc::Sender<Event>,
-        inbox: mpsc::Receiver<Event>,
+        (events, inbox): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
         store: LocalStore,
         root: PathBuf,
         slots: watch::Sender<u32>,

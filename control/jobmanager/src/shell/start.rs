@@ -102,7 +102,7 @@ async fn live(parts: Parts) {
     tracing::info!(epoch, directory = %directory.root().display(), "JobManager leads");
     let _ = ready.send(Ok(epoch));
     let root = directory.root().to_path_buf();
-    let mut actor = Actor::new(core, clock, events, inbox, store, root, slots, meter);
+    let mut actor = Actor::new(core, clock, (events, inbox), store, root, slots, meter);
     let reason = actor.run(first).await;
     actor.drain().await;
     let _ = stop.send(true);

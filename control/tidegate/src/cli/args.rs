@@ -26,6 +26,7 @@ Examples:
   See what runs, stop it:
     tidegate list   --jobmanager http://127.0.0.1:8081
     tidegate status --jobmanager http://127.0.0.1:8081 JOB-ID
+    tidegate status --jobmanager http://127.0.0.1:8081 --memory
     tidegate cancel --jobmanager http://127.0.0.1:8081 JOB-ID
 
   How a process would divide its memory, and why; what can be configured:
@@ -62,8 +63,8 @@ pub enum Command {
     Run(RunArgs),
     /// List the jobs a JobManager knows
     List(ClientArgs),
-    /// Show one job: state, tasks, checkpoints, last failure
-    Status(JobArgs),
+    /// Show one job: state, tasks, checkpoints, last failure; or the memory of every process
+    Status(StatusArgs),
     /// Cancel a job
     Cancel(JobArgs),
     /// Run `delays` on bundled data over one JobManager and two TaskManager processes on this machine
@@ -253,7 +254,21 @@ pub struct ClientArgs {
     pub json: bool,
 }
 
-/// Flags of `status` and `cancel`.
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The JobManager and how the answer is printed
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The job, as `submit` and `list` print it; needed only when there are several
+    #[arg(value_name = "JOB-ID")]
+    pub job: Option<String>,
+    /// Show what every process holds of its memory plan instead, and who holds segments
+    #[arg(long, conflicts_with = "job")]
+    pub memory: bool,
+}
+
+/// Flags of `cancel`.
 #[derive(Debug, Args)]
 pub struct JobArgs {
     /// The JobManager and how the answer is printed
@@ -326,9 +341,10 @@ pub struct PlanArgs {
     /// Name the rule that made each number and where its inputs came from
     #[arg(long)]
     pub explain: bool,
-    /// Propose a tighter plan from the peaks of a run under this one: JSON with bytes by component
-    #[arg(long, value_name = "PEAKS.json")]
-    pub fit: Option<PathBuf>,
+    /// Propose a tighter plan from the peaks of a run: those of the processes at a JobManager's REST address (http://...),
+    /// under their plan, or JSON with bytes by component, under this one
+    #[arg(long, value_name = "URL|PEAKS.json")]
+    pub fit: Option<String>,
     /// Print JSON for programs, a refusal too
     #[arg(long)]
     pub json: bool,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::{ClientArgs, JobArgs, JobsArgs};
+use super::args::{ClientArgs, JobArgs, JobsArgs, StatusArgs};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::format::{columns, grouped, seconds};
+use super::memory;
 use super::out;
 use crate::Jobs;
 
@@ -37,7 +38,10 @@ pub(super) fn list(args: &ClientArgs) -> Result<(), Failure> {
 }
 
 /// `status`.
-pub(super) fn status(args: &JobArgs) -> Result<(), Failure> {
+pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
+    if args.memory {
+        return memory::status(args);
+    }
     let client = Client::new(&args.client.jobmanager)?;
     let id = job_id(&client, args.job.as_deref(), |_| true)?;
     let details = client.get(&format!("/jobs/{id}"))?;

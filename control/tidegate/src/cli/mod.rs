@@ -14,6 +14,7 @@ pub mod exit;
 mod format;
 mod inspect;
 mod logging;
+mod memory;
 pub(crate) mod out;
 mod plan;
 mod progress;

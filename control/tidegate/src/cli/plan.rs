@@ -4,6 +4,8 @@
 //!
 //! Always true: every number printed is of a plan that holds; one that does not exits with 2.
 
+use std::path::Path;
+
 use tidegate_memory::plan::fit::{Headroom, Peaks, fit};
 use tidegate_memory::plan::{
     JobManagerPlan, Plan, Process, Profile, Request, Settings, TaskManagerPlan, keys, render, resolve,
@@ -12,6 +14,7 @@ use tidegate_memory::plan::{
 use super::args::{NetworkArgs, PlanArgs, SettingsArgs, SourcesArgs};
 use super::config::{Host, Refused, finish, read, settings, text, value};
 use super::exit::{Exit, Failure};
+use super::memory;
 
 /// `plan`.
 pub(super) fn plan(args: &PlanArgs) -> Result<(), Failure> {
@@ -81,15 +84,23 @@ fn resolved(process: Process, settings: &Settings, host: &Host) -> Result<Plan, 
 }
 
 fn answer(args: &PlanArgs, host: &Host) -> Result<String, Refused> {
-    let settings = settings_for(args.process, args.slots, &args.settings, host)?;
+    let mut settings = settings_for(args.process, args.slots, &args.settings, host)?;
+    let mut peaks = None;
+    if let Some(from) = &args.fit {
+        if from.starts_with("http://") {
+            let (theirs, highest) = memory::running(from, args.process)?;
+            (settings, peaks) = (theirs, Some(highest));
+        } else {
+            let said: Peaks = serde_json::from_str(&read(Path::new(from))?).map_err(|error| {
+                Refused::new(Exit::Refused, "syntax", format!("{from}: no peaks as JSON: {error}"))
+            })?;
+            peaks = Some(said);
+        }
+    }
     let mut request = Request::new(args.process, args.settings.profile, &settings);
     request.host_bytes = host.memory;
     let plan = resolve(&request)?;
-    if let Some(path) = &args.fit {
-        let peaks: Peaks = serde_json::from_str(&read(path)?).map_err(|error| {
-            let line = format!("{}: no peaks as JSON: {error}", path.display());
-            Refused::new(Exit::Refused, "syntax", line)
-        })?;
+    if let Some(peaks) = peaks {
         let proposal = fit(&request, &plan, &peaks, &Headroom::default())?;
         if args.json {
             let plan = &proposal.plan;

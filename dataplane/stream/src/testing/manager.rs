@@ -438,6 +438,7 @@ mod tests {
     fn a_slot_that_closes_twice_does_not_stand_for_another() {
         let slots: Vec<SlotId> = [0, 1].map(|slot| SlotId { taskmanager: 1, slot }).into();
         let job = ManagedJob {
+            memory: SlotMemory::default(),
             jobs: Jobs::new([("job", job)]),
             name: "job".into(),
             args: Vec::new(),
