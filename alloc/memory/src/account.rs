@@ -277,14 +277,6 @@ impl Account {
     /// One thread at a time: what two count at once may be lost.
     #[inline]
     pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
-        // Restores in its destructor, so a panic leaves the account as well. It cannot leak: nobody else sees it.
-        struct Back(Option<NonNull<Task>>);
-        impl Drop for Back {
-            #[inline]
-            fn drop(&mut self) {
-                THREAD.with(|thread| thread.task.set(self.0));
-            }
-        }
         let _back = Back(THREAD.with(|thread| thread.task.replace(Some(NonNull::from(&*self.0)))));
         body()
     }
@@ -326,6 +318,24 @@ impl Account {
         self.0.high.store(self.current_bytes(), Ordering::Relaxed);
         self.0.limit.store(limit, Ordering::Relaxed);
         self.0.over.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Runs `body` under no account: for what the runtime makes on behalf of all tasks while one of them happens to run.
+#[inline]
+pub fn outside_accounts<R>(body: impl FnOnce() -> R) -> R {
+    let _back = Back(THREAD.with(|thread| thread.task.take()));
+    body()
+}
+
+/// Puts the account before back. In its destructor, so that a panic leaves an account as well. It cannot leak: nobody
+/// outside of this file sees it.
+struct Back(Option<NonNull<Task>>);
+
+impl Drop for Back {
+    #[inline]
+    fn drop(&mut self) {
+        THREAD.with(|thread| thread.task.set(self.0));
     }
 }
 

@@ -34,7 +34,7 @@ mod size;
 
 pub use account::{
     Account, AccountReading, Accounted, RegisterError, ThreadCounters, ThreadHandle, measure,
-    process_counters, register_thread, this_thread, thread_counters,
+    outside_accounts, process_counters, register_thread, this_thread, thread_counters,
 };
 pub use budget::{Budget, BudgetError, BudgetReading, Reservation};
 pub use counts::Counters;

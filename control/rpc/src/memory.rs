@@ -67,7 +67,7 @@ pub struct MemoryUse {
     pub framework_heap: Level,
     /// Heap of tasks, keyed state excepted.
     pub task_heap: Level,
-    /// Rings as they are mapped, file buffers as they were made, tables of links as stated for each.
+    /// Rings as they are mapped, staging and file buffers as they were made, tables of links as stated for each.
     pub framework_off_heap: Level,
     /// Reserved by user code outside of the heap.
     pub task_off_heap: Level,

@@ -13,6 +13,8 @@ use tidegate_memory::{BudgetReading, process_counters, resident};
 use tidegate_rpc::{Level, MemoryPlan, MemoryUse, SegmentsHeld};
 use tidegate_stream::slot::SlotMetrics;
 
+use crate::limits::{STAGING_BUFFER_BYTES, STAGING_BUFFERS};
+
 /// The plan in the words of the control protocol.
 pub(crate) fn registered(plan: &TaskManagerPlan) -> MemoryPlan {
     MemoryPlan {
@@ -33,7 +35,7 @@ pub(crate) fn registered(plan: &TaskManagerPlan) -> MemoryPlan {
 pub(crate) struct Reading<'a> {
     /// The slots' last words.
     pub slots: &'a [SlotMetrics],
-    /// File buffers and staging that were made, in bytes.
+    /// The slots' file buffers that were made, in bytes.
     pub file_buffers: u64,
     /// Connections of all slots.
     pub links: u64,
@@ -82,7 +84,8 @@ impl Meter {
         let links = reading.links * self.costs.link;
         let heap = u64::try_from(process_counters().current_bytes()).unwrap_or(0);
         let framework = heap.saturating_sub(tasks.0 + state.0 + reading.file_buffers + links);
-        let off_heap = self.rings + reading.file_buffers + links;
+        let staging = (STAGING_BUFFERS * STAGING_BUFFER_BYTES) as u64;
+        let off_heap = self.rings + staging + reading.file_buffers + links;
 
         let held = &mut self.held;
         held.framework_heap.seen(framework);
@@ -94,7 +97,7 @@ impl Meter {
         if let Some(now) = resident() {
             held.resident = Level { used: now.bytes, peak: now.peak_bytes };
             // What operators reserve outside of the heap may be resident as well; whether, nobody knows.
-            held.overhead.seen(now.bytes.saturating_sub(heap + self.rings + all));
+            held.overhead.seen(now.bytes.saturating_sub(heap + self.rings + staging + all));
         }
         held.holders = holders.into_values().collect();
         held.clone()

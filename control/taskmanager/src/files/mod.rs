@@ -32,7 +32,7 @@ pub use self::core::{Chunk, Core, Done, Event, FileFault, FileKey, Operation, Re
 use self::slot::{Lending, Loan};
 pub use self::slot::{Roots, SlotFiles};
 use self::uring::UringEngine;
-use crate::limits::{BLOCKING_FILE_THREADS, FILE_REQUESTS_PER_SLOT, STAGING_BUFFER_BYTES, STAGING_BUFFERS};
+use crate::limits::{BLOCKING_FILE_THREADS, FILE_REQUESTS_PER_SLOT, STAGING_BUFFERS};
 
 /// Exit code of a process whose files thread died: what the operating system refused it (EX_OSERR).
 const EXIT_FILES_DIED: i32 = 71;
@@ -72,7 +72,7 @@ impl FilesThread {
     ) -> io::Result<(Self, Vec<SlotFiles>)> {
         let capacity = deliver.len().max(1) * FILE_REQUESTS_PER_SLOT;
         let (requests, inbox) = mpsc::channel(capacity);
-        let buffers = Arc::new(AtomicU64::new((STAGING_BUFFERS * STAGING_BUFFER_BYTES) as u64));
+        let buffers = Arc::default();
         let mut slots = Vec::with_capacity(deliver.len());
         let mut lendings = Vec::with_capacity(deliver.len());
         for (slot, deliver) in deliver.into_iter().enumerate() {
@@ -91,7 +91,7 @@ impl FilesThread {
         Ok((Self { thread: Some(thread), stop: Some(requests), report, buffers }, slots))
     }
 
-    /// Bytes of buffers that were made: the staging of the thread, and those of slots, each made when first needed.
+    /// Bytes of the slots' buffers, each of which is made when it is first needed.
     pub fn buffer_bytes(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.buffers)
     }

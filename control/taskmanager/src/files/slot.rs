@@ -202,7 +202,8 @@ impl Files for SlotFiles {
             None if self.made < FILE_BUFFERS_PER_SLOT => {
                 self.made += 1;
                 self.bytes.fetch_add(FILE_BUFFER_BYTES as u64, Ordering::Relaxed);
-                Box::new(vec![0; FILE_BUFFER_BYTES])
+                // It stays with the slot when the task that needed it first is gone.
+                tidegate_memory::outside_accounts(|| Box::new(vec![0; FILE_BUFFER_BYTES]))
             }
             None => {
                 self.shared.starved.store(true, Ordering::SeqCst);

@@ -43,7 +43,12 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     answer.push_str(&table(&jobmanager["metrics"]["memory"], &parts));
     for one in &taskmanagers {
         let word = |name: &str| one[name].as_str().unwrap_or("?").to_owned();
-        answer.push_str(&format!("\nTaskManager {}  {}  {} slots\n", word("id"), word("path"), one["slotsNumber"]));
+        answer.push_str(&format!(
+            "\nTaskManager {}  {}  {} slots\n",
+            word("id"),
+            word("path"),
+            one["slotsNumber"]
+        ));
         answer.push_str(&table(&one["metrics"]["memory"], &COMPONENTS));
         answer.push_str(&holders(one));
     }
@@ -100,7 +105,8 @@ fn holders(taskmanager: &Value) -> String {
 
 /// The plan that processes of a running cluster have, as settings, and the highest peaks of any of them.
 pub(super) fn running(url: &str, process: Process) -> Result<(Settings, Peaks), Refused> {
-    let said = |failure: Failure| Refused { object: json!({ "code": "io", "message": failure.line }), failure };
+    let said =
+        |failure: Failure| Refused { object: json!({ "code": "io", "message": failure.line }), failure };
     let client = Client::new(url).map_err(said)?;
     if process == Process::JobManager {
         let one = client.get("/jobmanager").map_err(|error| said(error.into()))?;
@@ -120,7 +126,11 @@ pub(super) fn running(url: &str, process: Process) -> Result<(Settings, Peaks), 
     }
     let all = taskmanagers(&client).map_err(said)?;
     let Some(first) = all.first() else {
-        return Err(Refused::new(Exit::Refused, "nobody", format!("{url} knows no TaskManager to fit a plan to")));
+        return Err(Refused::new(
+            Exit::Refused,
+            "nobody",
+            format!("{url} knows no TaskManager to fit a plan to"),
+        ));
     };
     let configuration = &first["memoryConfiguration"];
     if let Some(other) = all.iter().find(|other| other["memoryConfiguration"] != *configuration) {
