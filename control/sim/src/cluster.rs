@@ -1,33 +1,37 @@
-//! A simulated cluster: hosts with slots of the real runtime, in a simulated network, stepped in turn by one thread.
+//! A simulated cluster: TaskManager and JobManager processes of the real runtime, stepped in turn by one thread.
 //!
-//! It owns hosts, network, clock and disk; a JobManager that does what it is told stands over them. Always: time moves only
-//! here; every choice comes from the seed; a slot is stepped at most once a turn. If nothing can move any more while the job
-//! has work, that is a deadlock (R7), and the wait-for graph is the report.
+//! It owns processes, network, disk and clock; [`crate::wires`] is what passes between processes, [`crate::faults`] what
+//! befalls them. Always: time moves only here; every choice comes from the seed; a slot is stepped at most once a turn;
+//! whatever reaches a process that is paused waits for it, in order.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::collections::BTreeMap;
 
-use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
+use tidegate_checkpoint::StoreOp;
 use tidegate_exchange::sim::SimSwitch;
-use tidegate_exchange::{Exchange, ExchangeConfig, LocalHub, SlotId};
-use tidegate_ring::sim::{Random, SimNet, SimRing, SimWatch, Weather};
-use tidegate_stream::limits::EVENTS_WAITING_MAX;
+use tidegate_graph::{SlotOffer, place, segment_need};
+use tidegate_jobmanager::RestartPolicy;
+use tidegate_ring::sim::{Random, SimNet, Weather};
+use tidegate_rpc::{ClusterId, JobId, Prepare, SlotPlan};
 use tidegate_stream::pool::ReaderPool;
-use tidegate_stream::slot::{SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner};
-use tidegate_stream::testing::{ManagedJob, Manager, MemoryFiles, Store};
+use tidegate_stream::slot::{AttemptId, SlotEvent};
 use tidegate_stream::{JobEntry, Jobs};
 
-use crate::ledger::ledger;
+use crate::disk::Disk;
+use crate::history::History;
+use crate::host::{Birth, Host};
+use crate::leader::Leader;
+use crate::ledger::{Reference, ledger};
+use crate::wires::{Link, Mail};
 
-const JOB: &str = "ledger";
-const CLUSTER: u128 = 7;
+pub const JOB: &str = "ledger";
+pub const JOB_ID: JobId = JobId(0x1ED6E2);
+pub const CLUSTER: ClusterId = ClusterId(7);
+pub const BINARY: u64 = 5;
 /// Time that a turn of all slots takes.
-const TURN_NS: u64 = 2_000;
-/// Turns without work, and without anything that time could bring, after which it is a deadlock.
-const IDLE_TURNS_MAX: u32 = 8;
+const TURN_NS: u64 = 10_000;
 /// Turns after which a run that goes on and on is given up: a livelock.
 const TURNS_MAX: u64 = 3_000_000;
+pub const MS: u64 = 1_000_000;
 
 /// The shape of a cluster and its job, drawn from the seed.
 #[derive(Clone, Copy, Debug)]
@@ -38,319 +42,339 @@ pub struct Shape {
     pub records: u64,
     pub segments: u32,
     pub quantum: u32,
-    pub buffers: usize,
     pub zero_copy: bool,
+    /// Of checkpoints, and how many are kept.
+    pub interval_ms: u64,
+    pub retained: usize,
+    /// How long an operation on the store takes at most.
+    pub store_ns: u64,
+    /// How long a control message takes at most.
+    pub control_ns: u64,
 }
 
-struct Slot {
-    runner: SlotRunner<SimRing>,
-    mailbox: SlotMailbox,
-    events: Receiver<SlotEvent>,
-    files: MemoryFiles,
-    watch: SimWatch,
-    /// Its last turn did something, so it does not sleep.
-    busy: bool,
+/// A process, by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Process {
+    Host(usize),
+    Leader(usize),
 }
 
-impl Slot {
-    /// The next time it waits for.
-    fn timer_ns(&self) -> Option<u64> {
-        [self.runner.next_timer_ns(), self.runner.exchange().next_timer_ns()].into_iter().flatten().min()
+/// Something that is due.
+pub enum Event {
+    /// On a control stream, for the JobManager.
+    ToLeader { leader: usize, link: u64, mail: Mail },
+    /// On a control stream, for the TaskManager.
+    ToHost { host: usize, link: u64, mail: Mail },
+    Dial { host: usize, life: u64, dial: u64 },
+    Beat { host: usize, life: u64, beat: u64 },
+    HostTick { host: usize, life: u64 },
+    Fetch { host: usize, life: u64, slot: u32, attempt: AttemptId, prepare: Box<Prepare>, plan: Box<SlotPlan> },
+    /// The next operation of an opening.
+    Opening { leader: usize },
+    /// The first of a job's operations.
+    Work { leader: usize },
+    /// Of a process that is long gone.
+    Late(Box<StoreOp>),
+    Cut(u64),
+    Boot(usize),
+    StartLeader,
+    /// Somebody submits the job, until it is taken.
+    Client,
+    Resume(Process),
+    Room,
+    Healthy,
+    /// Somebody ends the JobManagers that were replaced.
+    Retire,
+}
+
+impl Event {
+    fn process(&self) -> Option<Process> {
+        match self {
+            Event::ToLeader { leader, .. } | Event::Opening { leader } | Event::Work { leader } => {
+                Some(Process::Leader(*leader))
+            }
+            Event::ToHost { host, .. }
+            | Event::Dial { host, .. }
+            | Event::Beat { host, .. }
+            | Event::HostTick { host, .. }
+            | Event::Fetch { host, .. } => Some(Process::Host(*host)),
+            _ => None,
+        }
     }
 }
 
-struct Host {
-    id: u64,
-    arena: Arena,
-    slots: Vec<Slot>,
+/// Where a TaskManager runs, if it does.
+pub struct Place {
+    pub up: Option<Host>,
+    pub life: u64,
+    /// Newest epoch that this life was registered in.
+    pub epoch_seen: u64,
 }
 
 /// The cluster.
 pub struct Cluster {
     pub shape: Shape,
     pub net: SimNet,
-    pub manager: Manager,
-    switch: SimSwitch,
-    random: Random,
-    jobs: Jobs,
-    pool: ReaderPool,
-    hosts: Vec<Host>,
-    generation: u64,
+    pub disk: Disk,
+    pub random: Random,
+    pub jobs: Jobs,
+    pub hosts: Vec<Place>,
+    pub leaders: Vec<Leader>,
+    pub links: BTreeMap<u64, Link>,
+    pub paused: BTreeMap<Process, Vec<Event>>,
+    queue: BTreeMap<(u64, u64), Event>,
+    queued: u64,
+    pub history: History,
+    pub reference: Reference,
+    /// The job was taken; its record says that it is over.
+    pub submitted: bool,
+    pub over: bool,
+    /// Operations on the store that fail, of 65,536.
+    pub flaky: u32,
+    /// No accidents from now on: since when.
+    pub calm_ns: Option<u64>,
+    pub restart: RestartPolicy,
+    /// Attempts that were cancelled, and those of them in calm weather.
+    pub stopped: BTreeMap<u32, u64>,
+    pub switch: SimSwitch,
+    pub pool: ReaderPool,
     turns: u64,
-    /// Slots, by host and index, that have closed the present attempt.
-    closed: BTreeSet<(usize, usize)>,
     /// Over all that happened: equal runs have equal hashes.
     trace: u64,
-}
-
-fn address(host: u64) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, host as u8], 1))
+    /// What is told of a run, if somebody wants to know.
+    pub lines: Option<Vec<String>>,
 }
 
 impl Cluster {
-    /// A cluster whose hosts are up, with nothing deployed.
+    /// A cluster that starts.
     ///
     /// # Errors
     /// Why the job or the memory cannot be had.
-    pub fn new(mut random: Random, shape: Shape, weather: Weather) -> Result<Self, String> {
+    pub fn new(mut random: Random, mut shape: Shape, weather: Weather, told: bool) -> Result<Self, String> {
         let net = SimNet::new(random.next(), weather);
         let jobs = Jobs::new([JobEntry::new(JOB, ledger)]);
-        let slots: Vec<SlotId> = (0..shape.slots)
-            .flat_map(|slot| (1..=shape.hosts).map(move |taskmanager| SlotId { taskmanager, slot }))
-            .collect();
-        let args = ["--records".to_owned(), shape.records.to_string()]
-            .into_iter()
-            .chain(["--partitions".to_owned(), shape.parallelism.to_string()]);
-        let job = ManagedJob {
-            memory: tidegate_stream::memory::SlotMemory::default(),
-            jobs: jobs.clone(),
-            name: JOB.to_owned(),
-            args: args.collect(),
-            parallelism: shape.parallelism,
-            slots,
-            peers: (1..=shape.hosts).map(|host| (host, address(host))).collect::<BTreeMap<_, _>>(),
-        };
-        let manager = Manager::new(job, Store::default())?;
+        let needed = segments_needed(&jobs, &shape)?;
+        shape.segments = shape.segments.max(needed);
+        let places = (0..shape.hosts).map(|_| Place { up: None, life: 0, epoch_seen: 0 });
         let mut cluster = Self {
             shape,
             switch: SimSwitch::new(net.clone()),
             net,
-            manager,
-            random,
+            disk: Disk::default(),
             jobs,
+            hosts: places.collect(),
+            leaders: Vec::new(),
+            links: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            queued: 0,
+            history: History::default(),
+            reference: Reference::new(shape.records, u64::from(shape.parallelism), shape.parallelism),
+            submitted: false,
+            over: false,
+            flaky: 0,
+            calm_ns: None,
+            restart: RestartPolicy {
+                initial_ms: random.within([10, 500]),
+                cap_ms: 2_000,
+                ..RestartPolicy::default()
+            },
+            stopped: BTreeMap::new(),
+            random,
             pool: ReaderPool::new(0).map_err(|error| error.to_string())?,
-            hosts: Vec::new(),
-            generation: 0,
             turns: 0,
-            closed: BTreeSet::new(),
             trace: 0,
+            lines: told.then(Vec::new),
         };
-        for id in 1..=shape.hosts {
-            let host = cluster.boot(id)?;
-            cluster.hosts.push(host);
+        for host in 0..cluster.hosts.len() {
+            cluster.after(0, Event::Boot(host));
         }
+        cluster.after(0, Event::StartLeader);
+        cluster.after(MS, Event::Client);
+        cluster.say(|| format!("{shape:?}\n{weather:?}"));
         Ok(cluster)
     }
 
-    fn boot(&mut self, id: u64) -> Result<Host, String> {
-        self.generation += 1;
-        let Shape { slots, segments, quantum, buffers, zero_copy, .. } = self.shape;
-        let config = ArenaConfig {
-            segment_size: SegmentSize::new(4096).map_err(|error| error.to_string())?,
-            shards: vec![segments; slots as usize],
-            huge_pages: HugePages::Never,
+    /// Tells what happens.
+    pub fn say(&mut self, line: impl FnOnce() -> String) {
+        let now_ns = self.net.now_ns();
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{:>14.6} ms  {}", now_ns as f64 / MS as f64, line()));
+        }
+    }
+
+    /// Lets something be due later.
+    pub fn after(&mut self, ns: u64, event: Event) {
+        let at_ns = self.net.now_ns() + ns;
+        self.at(at_ns, event);
+    }
+
+    /// Lets something be due at a time.
+    pub fn at(&mut self, at_ns: u64, event: Event) {
+        self.queued += 1;
+        self.queue.insert((at_ns, self.queued), event);
+    }
+
+    /// A TaskManager starts.
+    pub fn boot(&mut self, index: usize) -> Result<(), String> {
+        if self.hosts[index].up.is_some() {
+            return Ok(());
+        }
+        let taskmanager = self.random.next();
+        let birth = Birth {
+            host: index as u64 + 1,
+            taskmanager,
+            shape: self.shape,
+            net: &self.net,
+            switch: &self.switch,
+            jobs: &self.jobs,
+            pool: &self.pool,
         };
-        let (arena, shards) = Arena::map(&config).map_err(|error| error.to_string())?;
-        let hub = LocalHub::new();
-        self.switch.listen(id, address(id));
-        let mut made = Vec::new();
-        for (slot, shard) in (0..).zip(shards) {
-            let me = SlotId { taskmanager: id, slot };
-            let ring = SimRing::new(self.net.clone(), arena.clone(), zero_copy);
-            let watch = ring.watch();
-            let config = ExchangeConfig { me, cluster: CLUSTER };
-            let exchange = Exchange::new(ring, shard, hub.clone(), self.switch.connector(id), config);
-            self.switch.register(id, me, exchange.mailbox());
-            // A file's id is never that of a file of an earlier life.
-            let first_id = (self.generation << 40) | (u64::from(slot) << 32);
-            let files = MemoryFiles::on(self.manager.store().clone(), first_id, buffers);
-            let (sender, events) = sync_channel(EVENTS_WAITING_MAX);
-            let config = SlotConfig { quantum_records: quantum, ..SlotConfig::default() };
-            let (runner, mailbox) = SlotRunner::new(
-                exchange,
-                Box::new(files.clone()),
-                self.jobs.clone(),
-                self.pool.clone(),
-                Box::new(sender),
-                config,
-            );
-            made.push(Slot { runner, mailbox, events, files, watch, busy: true });
-        }
-        Ok(Host { id, arena, slots: made })
+        let host = Host::boot(&birth)?;
+        let place = &mut self.hosts[index];
+        (place.up, place.epoch_seen) = (Some(host), 0);
+        place.life += 1;
+        let life = place.life;
+        self.say(|| format!("host {} starts TaskManager {taskmanager:016x}", index + 1));
+        self.after(100 * MS, Event::HostTick { host: index, life });
+        self.act_host(index)
     }
 
-    // ---- faults ----
-
-    /// The host loses power and comes back empty.
+    /// Turns for a while.
     ///
     /// # Errors
-    /// No memory for its new life.
-    pub fn crash(&mut self, index: usize) -> Result<(), String> {
-        let id = self.hosts[index].id;
-        self.closed.retain(|(host, _)| *host != index);
-        self.note(0xC4A5, id);
-        self.net.crash(id);
-        self.switch.crash(id);
-        let fresh = self.boot(id)?;
-        let dead = std::mem::replace(&mut self.hosts[index], fresh);
-        // Its drivers' sockets close; what its tasks held goes down with its memory.
-        drop(dead);
-        Ok(())
+    /// What is wrong.
+    pub fn run(&mut self, turns: u64) -> Result<(), String> {
+        (0..turns).try_for_each(|_| self.step())
     }
 
-    /// How many hosts there are.
-    pub fn hosts(&self) -> usize {
-        self.hosts.len()
-    }
-
-    // ---- running ----
-
-    /// Plans the next attempt and runs until every slot has prepared it; then it runs.
+    /// One turn of everybody.
     ///
     /// # Errors
-    /// What failed meanwhile.
-    pub fn deploy(&mut self) -> Result<(), String> {
-        let prepares = self.manager.next_attempt();
-        self.closed.clear();
-        let order: Vec<(usize, usize)> = (0..self.shape.slots as usize)
-            .flat_map(|slot| (0..self.hosts.len()).map(move |host| (host, slot)))
-            .collect();
-        for ((host, slot), prepare) in order.into_iter().zip(prepares) {
-            tell(&self.hosts[host].slots[slot], prepare);
-        }
-        self.run_until(|cluster| cluster.manager.prepared())?;
-        self.manager.start();
-        Ok(())
-    }
-
-    /// Ends the present attempt everywhere, and checks that it left nothing.
-    ///
-    /// # Errors
-    /// What it left, or that it does not end.
-    pub fn cancel(&mut self) -> Result<(), String> {
-        self.manager.cancel();
-        self.run_until(Self::closed)?;
-        self.manager.discard_pending();
-        self.check_leaks()
-    }
-
-    /// Every slot has closed the present attempt.
-    pub fn closed(&self) -> bool {
-        self.closed.len() == self.hosts.iter().map(|host| host.slots.len()).sum()
-    }
-
-    /// Every segment is free, every file buffer back.
-    ///
-    /// # Errors
-    /// What is not.
-    pub fn check_leaks(&mut self) -> Result<(), String> {
-        for host in &mut self.hosts {
-            for (index, slot) in host.slots.iter_mut().enumerate() {
-                slot.files.pump(usize::MAX);
-                let metrics = slot.runner.metrics();
-                let (free, all) = (metrics.segments_free, metrics.segments);
-                let (buffers, files) = (slot.files.on_loan(), slot.files.open_files());
-                if (free, buffers, files) != (all, 0, 0) {
-                    return Err(format!(
-                        "host {} slot {index}: {free} of {all} segments free, {buffers} buffers on loan, {files} files \
-                         open",
-                        host.id
-                    ));
-                }
-            }
-            let totals = host.arena.ledger().totals();
-            if totals.free() != host.arena.segments() {
-                return Err(format!("host {}: the ledger says {totals:?}", host.id));
-            }
-        }
-        Ok(())
-    }
-
-    /// Turns until `done`, or something fails.
-    ///
-    /// # Errors
-    /// What failed, or the wait-for graph if nothing moves any more.
-    pub fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), String> {
-        let mut idle = 0;
-        loop {
-            if let Some(failure) = self.manager.failure() {
-                return Err(failure.to_owned());
-            }
-            if done(self) {
-                return Ok(());
-            }
-            if self.step()? {
-                idle = 0;
-            } else {
-                idle += 1;
-                if idle > IDLE_TURNS_MAX {
-                    return Err(format!("{DEADLOCK}\n{}", self.wait_graph()));
-                }
-            }
-        }
-    }
-
-    /// One turn of everybody. False if nothing can move, now or later.
-    ///
-    /// # Errors
-    /// That it goes on without end.
-    pub fn step(&mut self) -> Result<bool, String> {
+    /// What is wrong.
+    pub fn step(&mut self) -> Result<(), String> {
         self.turns += 1;
         if self.turns > TURNS_MAX {
             return Err(format!("no end after {TURNS_MAX} turns\n{}", self.wait_graph()));
         }
-        let commands = self.manager.take_commands();
-        let mut busy = self.switch.pump() | self.pool.run_one() || !commands.is_empty();
-        for command in commands {
-            self.note(0xC0, 0);
-            self.hosts.iter().flat_map(|host| &host.slots).for_each(|slot| tell(slot, command.clone()));
+        let mut busy = self.switch.pump() | self.pool.run_one();
+        busy |= self.deliver()?;
+        let mut order: Vec<(usize, usize)> = Vec::new();
+        for (index, place) in self.hosts.iter().enumerate() {
+            let slots = place.up.as_ref().map_or(0, |host| host.slots.len());
+            let runs = !self.paused.contains_key(&Process::Host(index));
+            order.extend((0..slots).filter(|_| runs).map(|slot| (index, slot)));
         }
-        let mut order: Vec<(usize, usize)> = (0..self.hosts.len())
-            .flat_map(|host| (0..self.hosts[host].slots.len()).map(move |slot| (host, slot)))
-            .collect();
         for at in (1..order.len()).rev() {
             order.swap(at, self.random.below(at as u64 + 1) as usize);
         }
-        for (host, slot) in order {
-            busy |= self.step_slot(host, slot);
+        for (host, slot) in &order {
+            busy |= self.step_slot(*host, *slot)?;
         }
         let now_ns = self.net.now_ns();
         if busy {
             self.net.advance_to(now_ns + TURN_NS);
-            return Ok(true);
+            return Ok(());
         }
         // Nobody has anything to do before the next thing that time brings.
-        let timers = self.hosts.iter().flat_map(|host| &host.slots).filter_map(Slot::timer_ns);
-        let next_ns = timers.chain(self.net.next_alarm_ns()).filter(|at| *at > now_ns).min();
-        self.net.advance_to(next_ns.unwrap_or(now_ns + TURN_NS));
-        Ok(next_ns.is_some())
+        let slot = |(host, slot): &(usize, usize)| self.hosts[*host].up.as_ref()?.slots[*slot].timer_ns();
+        let timers = order.iter().filter_map(slot);
+        let leaders = self.leaders.iter().enumerate();
+        let leaders = leaders.filter(|(at, leader)| leader.leads() && !self.paused.contains_key(&Process::Leader(*at)));
+        let ticks = leaders.map(|(_, leader)| leader.tick_ns);
+        let queue = self.queue.first_key_value().map(|((at_ns, _), _)| *at_ns);
+        let next_ns = timers.chain(ticks).chain(queue).chain(self.net.next_alarm_ns()).min();
+        self.net.advance_to(next_ns.unwrap_or(0).max(now_ns + 1));
+        Ok(())
     }
 
-    fn step_slot(&mut self, host: usize, index: usize) -> bool {
-        let ops = self.random.below(4) as usize;
-        let slot = &mut self.hosts[host].slots[index];
-        let mut busy = slot.files.busy();
-        for event in slot.files.pump(ops) {
-            busy = true;
-            tell(slot, SlotCommand::FileEvent(event));
-        }
-        // A slot sleeps until its ring, its bell or its clock wakes it: whoever forgets to wake it hangs here, too,
-        // unless something else wakes it later.
+    /// Everything that is due.
+    fn deliver(&mut self) -> Result<bool, String> {
+        let mut busy = false;
         let now_ns = self.net.now_ns();
-        let due = slot.timer_ns().is_some_and(|at| at <= now_ns);
-        if slot.watch.awake() || slot.busy || due {
-            slot.busy = slot.runner.turn();
-            if !slot.busy {
-                slot.runner.wait();
-            }
+        while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= now_ns) {
+            let event = entry.remove();
             busy = true;
+            self.arrive(event)?;
         }
-        let stepped = slot.busy;
-        let events: Vec<SlotEvent> = slot.events.try_iter().collect();
-        let me = SlotId { taskmanager: self.hosts[host].id, slot: index as u32 };
-        self.note(u64::from(stepped), (host * 64 + index) as u64);
+        for leader in 0..self.leaders.len() {
+            let due = self.leaders[leader].leads() && self.leaders[leader].tick_ns <= now_ns;
+            if due && !self.paused.contains_key(&Process::Leader(leader)) {
+                busy = true;
+                self.tell_leader(leader, tidegate_jobmanager::core::Input::Tick)?;
+            }
+        }
+        Ok(busy)
+    }
+
+    fn arrive(&mut self, event: Event) -> Result<(), String> {
+        if let Event::ToLeader { link, mail: Mail::Bytes(_), .. } | Event::ToHost { link, mail: Mail::Bytes(_), .. } =
+            &event
+            && self.links.get(link).is_none_or(|link| link.cut)
+        {
+            return Ok(()); // Lost on the way.
+        }
+        if let Some(process) = event.process()
+            && let Some(waiting) = self.paused.get_mut(&process)
+        {
+            waiting.push(event);
+            return Ok(());
+        }
+        self.handle(event)
+    }
+
+    /// A paused process goes on: it sees everything that came meanwhile.
+    pub fn resume(&mut self, process: Process) -> Result<(), String> {
+        let Some(waiting) = self.paused.remove(&process) else { return Ok(()) };
+        self.say(|| format!("{process:?} goes on"));
+        waiting.into_iter().try_for_each(|event| self.arrive(event))
+    }
+
+    fn step_slot(&mut self, index: usize, slot: usize) -> Result<bool, String> {
+        let ops = self.random.below(4);
+        let now_ns = self.net.now_ns();
+        let Some(host) = &mut self.hosts[index].up else { return Ok(false) };
+        let mut busy = host.files_busy();
+        host.step_files(&self.disk, &mut self.random, ops);
+        busy |= host.slots[slot].step(now_ns);
+        let stepped = host.slots[slot].busy;
+        let events = host.slots[slot].events();
+        self.note(u64::from(stepped), (index * 64 + slot) as u64);
         for event in events {
             busy = true;
-            self.note(0xE7, kind(&event));
-            if matches!(event, SlotEvent::Closed { attempt, .. } if attempt == self.manager.id()) {
-                self.closed.insert((host, index));
-            }
-            self.manager.handle(me, event);
+            self.slot_says(index, slot as u32, event)?;
         }
-        busy
+        Ok(busy)
     }
 
-    fn note(&mut self, what: u64, which: u64) {
+    fn slot_says(&mut self, index: usize, slot: u32, event: SlotEvent) -> Result<(), String> {
+        match &event {
+            SlotEvent::Stalled { .. } => {
+                return Err(format!("deadlock: nothing moves any more\n{}", self.wait_graph()));
+            }
+            SlotEvent::Closed { segments_free, .. } if *segments_free != self.shape.segments => {
+                let all = self.shape.segments;
+                return Err(format!("host {} slot {slot} closes with {segments_free} of {all} segments", index + 1));
+            }
+            _ => {}
+        }
+        self.tell_host(index, tidegate_taskmanager::agent::Input::Slot(slot, event))
+    }
+
+    /// Every segment is free, every file over.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn check_leaks(&mut self) -> Result<(), String> {
+        for (index, place) in self.hosts.iter_mut().enumerate() {
+            let Some(host) = &mut place.up else { continue };
+            host.check_leaks().map_err(|error| format!("host {}: {error}", index + 1))?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the hash of the run.
+    pub fn note(&mut self, what: u64, which: u64) {
         let word = what.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ which ^ self.net.now_ns().rotate_left(32);
         self.trace = (self.trace.rotate_left(5) ^ word).wrapping_mul(0x0000_0100_0000_01b3);
     }
@@ -360,30 +384,28 @@ impl Cluster {
         self.trace ^ self.net.counts().bytes
     }
 
-    fn wait_graph(&self) -> String {
-        let graphs = self.hosts.iter().flat_map(|host| {
-            host.slots.iter().map(move |slot| format!("host {}:\n{}", host.id, slot.runner.wait_graph()))
+    /// What every slot waits for.
+    pub fn wait_graph(&self) -> String {
+        let hosts = self.hosts.iter().enumerate().filter_map(|(index, place)| Some((index, place.up.as_ref()?)));
+        let graphs = hosts.flat_map(|(index, host)| {
+            host.slots.iter().map(move |slot| format!("host {}:\n{}", index + 1, slot.wait_graph()))
         });
         graphs.collect::<Vec<_>>().join("\n")
     }
 }
 
-/// How the report of a deadlock begins.
-pub const DEADLOCK: &str = "deadlock: nothing moves any more";
-
-fn tell(slot: &Slot, command: SlotCommand) {
-    slot.mailbox.send(command).expect("invariant: a slot that is stepped takes in its commands");
+/// Segments without which the job does not start, however it is placed.
+fn segments_needed(jobs: &Jobs, shape: &Shape) -> Result<u32, String> {
+    let built = jobs.build(JOB, &args(shape), shape.parallelism).map_err(|error| error.to_string())?;
+    // Nothing is nearer than in the next process.
+    let offers = (0..u64::from(shape.parallelism)).map(|taskmanager| SlotOffer { taskmanager, slot: 0 });
+    let placement = place(&built.graph, &offers.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+    let needs = segment_need(&built.graph, &placement).into_iter().map(|need| need.segments.minimum);
+    Ok(needs.max().unwrap_or(0))
 }
 
-fn kind(event: &SlotEvent) -> u64 {
-    match event {
-        SlotEvent::Prepared { .. } => 1,
-        SlotEvent::TaskState { .. } => 2,
-        SlotEvent::EndOfData { .. } => 3,
-        SlotEvent::Failed { .. } => 4,
-        SlotEvent::Acknowledge { .. } => 5,
-        SlotEvent::Decline { .. } => 6,
-        SlotEvent::Closed { .. } => 7,
-        _ => 8,
-    }
+/// The job's arguments.
+pub fn args(shape: &Shape) -> Vec<String> {
+    let records = ["--records".to_owned(), shape.records.to_string()];
+    records.into_iter().chain(["--partitions".to_owned(), shape.parallelism.to_string()]).collect()
 }

@@ -7,10 +7,15 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_checkpoint::Metadata;
+use tidegate_graph::PENDING;
 use tidegate_stream::source::{Next, Pause, SourceContext};
-use tidegate_stream::testing::{Manager, collect};
+use tidegate_record::{Field, from_snapshot};
+use tidegate_stream::testing::collect;
 use tidegate_stream::{AggregateFunction, Args, Fault, Job, JobResult, Source, SourceReader, TaskError};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::disk::Disk;
 
 /// Keys of one partition.
 const KEYS: u64 = 16;
@@ -143,8 +148,8 @@ pub fn ledger(job: &mut Job, args: &Args) -> JobResult {
             let state = state.insert([count + 1, fold(hash, entry)]);
             out.emit([entry[0], entry[1], entry[2], state[0], state[1]]);
         })
-        .sink("counted", collect("counted"));
-    entries.branch().key_by(|entry| entry[2]).aggregate("total", Total).sink("totals", collect("totals"));
+        .sink("counted", collect("/out/counted"));
+    entries.branch().key_by(|entry| entry[2]).aggregate("total", Total).sink("totals", collect("/out/totals"));
     entries
         .branch()
         .map("payload", payload)
@@ -152,12 +157,12 @@ pub fn ledger(job: &mut Job, args: &Args) -> JobResult {
         .map("read", |text| read(text.as_ref()).unwrap_or(DAMAGED))
         .key_by(|seen| seen[0])
         .process("again", |_: &u64, seen, _: &mut Option<u64>, out| out.emit(*seen))
-        .sink("shuffled", collect("shuffled"));
+        .sink("shuffled", collect("/out/shuffled"));
     entries
         .branch()
         .broadcast()
         .map("copy", |entry| [entry[0], entry[1]])
-        .sink("everywhere", collect("everywhere"));
+        .sink("everywhere", collect("/out/everywhere"));
     let custom = entries
         .branch()
         .partition_custom(|entry, channels| (entry[1] % u64::from(channels)) as u32)
@@ -167,99 +172,144 @@ pub fn ledger(job: &mut Job, args: &Args) -> JobResult {
         .rebalance()
         .map("spread", |entry| [entry[0], entry[1]])
         .union("both", custom)
-        .sink("joined", collect("joined"));
+        .sink("joined", collect("/out/joined"));
     Ok(())
 }
 
-/// What the committed output must be in the end.
+/// Where the sinks write.
+pub const OUT: &str = "/out";
+
+/// What the committed output must be.
 pub struct Reference {
+    /// By index.
     counted: Vec<Counted>,
-    totals: Vec<[u64; 3]>,
-    parallelism: usize,
+    totals: BTreeMap<u64, [u64; 3]>,
+    partitions: u64,
+    parallelism: u32,
+}
+
+/// How much of the output must be visible.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// Any part of it.
+    Part,
+    /// What the sources had given at this checkpoint: their positions, by partition.
+    At(Vec<u64>),
+    /// All.
+    Whole,
+}
+
+impl Expected {
+    /// What a checkpoint says.
+    pub fn of(metadata: &Metadata) -> Self {
+        let source = metadata.operators.iter().find(|operator| operator.name == "source");
+        let id = source.map(|source| source.operator);
+        let mut positions: Vec<(u32, u64)> = Vec::new();
+        for task in &metadata.tasks {
+            let part = task.operators.iter().find(|part| Some(part.operator) == id);
+            let bytes = part.and_then(|part| part.inline.as_slice().try_into().ok());
+            positions.extend(bytes.map(|bytes| (task.task.subtask, u64::from_le_bytes(bytes))));
+        }
+        positions.sort_unstable();
+        Expected::At(positions.into_iter().map(|(_, position)| position).collect())
+    }
 }
 
 impl Reference {
     /// The output of `records` records from `partitions` partitions at this parallelism.
     pub fn new(records: u64, partitions: u64, parallelism: u32) -> Self {
         let mut states: BTreeMap<u64, [u64; 2]> = BTreeMap::new();
-        let mut counted: Vec<Counted> = (0..records)
-            .map(|index| {
-                let entry = entry(index, partitions);
-                let state = states.entry(entry[2]).or_default();
-                *state = [state[0] + 1, fold(state[1], &entry)];
-                [entry[0], entry[1], entry[2], state[0], state[1]]
-            })
-            .collect();
-        counted.sort_unstable();
-        let totals = states.into_iter().map(|(key, [count, hash])| [key, count, hash]).collect();
-        Self { counted, totals, parallelism: parallelism as usize }
+        let counted = (0..records).map(|index| {
+            let entry = entry(index, partitions);
+            let state = states.entry(entry[2]).or_default();
+            *state = [state[0] + 1, fold(state[1], &entry)];
+            [entry[0], entry[1], entry[2], state[0], state[1]]
+        });
+        let counted = counted.collect();
+        let totals = states.into_iter().map(|(key, [count, hash])| (key, [key, count, hash])).collect();
+        Self { counted, totals, partitions, parallelism }
     }
 
-    /// Whether what is visible now is a part of it, each row at most as often as it may be.
-    ///
-    /// # Errors
-    /// The first row that is wrong, or there too often.
-    pub fn check_part(&self, manager: &Manager) -> Result<u64, String> {
-        self.check(manager, false)
-    }
-
-    /// Whether what is visible now is all of it.
+    /// Compares what is visible; gives the number of rows.
     ///
     /// # Errors
     /// The first row that is wrong, missing, or there too often.
-    pub fn check_whole(&self, manager: &Manager) -> Result<u64, String> {
-        self.check(manager, true)
+    pub fn check(&self, disk: &Disk, expected: &Expected) -> Result<u64, String> {
+        let mut rows = 0;
+        rows += self.check_rows(disk, "counted", 1, expected, |row: &Counted, all| all == row)?;
+        for (name, times) in [("shuffled", 1), ("everywhere", self.parallelism), ("joined", 2)] {
+            rows += self.check_rows(disk, name, times, expected, |row: &[u64; 2], all| all[..2] == *row)?;
+        }
+        let mut totals = self.totals.clone();
+        for row in visible::<[u64; 3]>(disk, "totals")? {
+            rows += 1;
+            if totals.remove(&row[0]) != Some(row) {
+                return Err(format!("totals: row {row:?} is wrong, or there twice"));
+            }
+        }
+        match totals.first_key_value().filter(|_| matches!(expected, Expected::Whole)) {
+            None => Ok(rows),
+            Some((_, row)) => Err(format!("totals: row {row:?} is missing")),
+        }
     }
 
-    fn check(&self, manager: &Manager, whole: bool) -> Result<u64, String> {
-        let counted: Vec<Counted> = manager.collected("counted");
-        let mut rows = counted.len();
-        let expected: BTreeMap<Counted, usize> = self.counted.iter().map(|row| (*row, 1)).collect();
-        compare("counted", counted, &expected, whole)?;
-        let totals: Vec<[u64; 3]> = manager.collected("totals");
-        rows += totals.len();
-        compare("totals", totals, &self.totals.iter().map(|row| (*row, 1)).collect(), whole)?;
-        for (name, times) in [("shuffled", 1), ("everywhere", self.parallelism), ("joined", 2)] {
-            let seen: Vec<[u64; 2]> = manager.collected(name);
-            rows += seen.len();
-            let expected = self.counted.iter().map(|row| ([row[0], row[1]], times)).collect();
-            compare(name, seen, &expected, whole)?;
+    fn check_rows<T: Field + AsRef<[u64]> + std::fmt::Debug>(
+        &self,
+        disk: &Disk,
+        name: &str,
+        times: u32,
+        expected: &Expected,
+        same: impl Fn(&T, &Counted) -> bool,
+    ) -> Result<u64, String> {
+        let mut counts = vec![0; self.counted.len()];
+        let rows = visible::<T>(disk, name)?;
+        for row in &rows {
+            let [partition, number, ..] = row.as_ref() else { return Err(format!("{name}: a row is too short")) };
+            let index = number.checked_mul(self.partitions).and_then(|first| first.checked_add(*partition));
+            let index = index.and_then(|index| usize::try_from(index).ok()).filter(|at| *at < counts.len());
+            match index.filter(|at| same(row, &self.counted[*at])) {
+                Some(at) => counts[at] += 1,
+                None => return Err(format!("{name}: row {row:?} is in no right output")),
+            }
         }
-        Ok(rows as u64)
+        for (all, count) in self.counted.iter().zip(counts) {
+            let wanted = match expected {
+                Expected::Part if count <= times => continue,
+                Expected::Part | Expected::Whole => times,
+                Expected::At(positions) => {
+                    let position = positions.get(all[0] as usize).copied().unwrap_or(0);
+                    if all[1] * self.partitions + all[0] < position { times } else { 0 }
+                }
+            };
+            if count != wanted {
+                return Err(format!("{name}: row {:?} is there {count} times, {wanted} would be right", &all[..2]));
+            }
+        }
+        Ok(rows.len() as u64)
     }
 }
 
-fn compare<T: Ord + Copy + std::fmt::Debug>(
-    name: &str,
-    seen: Vec<T>,
-    expected: &BTreeMap<T, usize>,
-    whole: bool,
-) -> Result<(), String> {
-    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
-    for row in seen {
-        *counts.entry(row).or_default() += 1;
-    }
-    for (row, times) in &counts {
-        match expected.get(row) {
-            None => return Err(format!("{name}: row {row:?} is in no right output")),
-            Some(most) if times > most => {
-                return Err(format!("{name}: row {row:?} is there {times} times, {most} would be right"));
-            }
-            Some(_) => {}
+/// What a sink has made visible: by subtask, in order.
+fn visible<T: Field>(disk: &Disk, name: &str) -> Result<Vec<T>, String> {
+    let folder = format!("{OUT}/{name}");
+    let mut rows = Vec::new();
+    for path in disk.below(&folder).iter().filter(|path| !path.contains(PENDING)) {
+        let Some(file) = disk.file(path) else { continue };
+        let bytes = file.borrow();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (row, used) = from_snapshot::<T>(rest).map_err(|error| format!("{path}: {error}"))?;
+            rows.push(row);
+            rest = &rest[used..];
         }
     }
-    let missing = expected.iter().find(|(row, times)| counts.get(row).copied().unwrap_or(0) < **times);
-    match missing.filter(|_| whole) {
-        None => Ok(()),
-        Some((row, times)) => Err(format!(
-            "{name}: row {row:?} is there {} times, {times} would be right",
-            counts.get(row).copied().unwrap_or(0)
-        )),
-    }
+    Ok(rows)
 }
 
 #[cfg(test)]
 mod tests {
+    use tidegate_record::to_snapshot;
+
     use super::*;
 
     #[test]
@@ -271,15 +321,40 @@ mod tests {
         assert_eq!(read(&format!("{text}x")), None);
     }
 
+    /// Writes rows as the sinks do, each of them so many times.
+    fn disk(rows: &[(u64, u32)]) -> Disk {
+        let reference = Reference::new(4, 2, 2);
+        let disk = Disk::default();
+        for (name, times) in [("counted", 1), ("shuffled", 1), ("everywhere", 2), ("joined", 2)] {
+            let mut bytes = Vec::new();
+            for (index, count) in rows {
+                for _ in 0..times * count {
+                    let all = reference.counted[*index as usize];
+                    if name == "counted" {
+                        to_snapshot(&all, &mut bytes).expect("numbers");
+                    } else {
+                        to_snapshot(&[all[0], all[1]], &mut bytes).expect("numbers");
+                    }
+                }
+            }
+            disk.replace(&format!("{OUT}/{name}/part-0"), bytes).expect("there is room");
+        }
+        disk
+    }
+
     #[test]
     fn the_comparison_sees_what_it_must() {
-        let expected: BTreeMap<u64, usize> = [(1, 1), (2, 2)].into();
-        assert!(compare("x", vec![1, 2, 2], &expected, true).is_ok());
-        assert!(compare("x", vec![2], &expected, false).is_ok());
-        for (seen, whole) in
-            [(vec![1, 2], true), (vec![1, 1], false), (vec![3], false), (vec![2, 2, 2], false)]
-        {
-            assert!(compare("x", seen.clone(), &expected, whole).is_err(), "{seen:?}");
+        let reference = Reference::new(4, 2, 2);
+        let at = |positions: [u64; 2]| Expected::At(positions.to_vec());
+        for (rows, expected, right) in [
+            (&[(0, 1), (1, 1)][..], Expected::Part, true),
+            (&[(0, 2)], Expected::Part, false),
+            (&[(0, 1)], Expected::Whole, false),
+            (&[(0, 1), (1, 1)], at([2, 3]), true),
+            (&[(0, 1)], at([2, 3]), false),
+            (&[(0, 1), (1, 1), (2, 1)], at([2, 3]), false),
+        ] {
+            assert_eq!(reference.check(&disk(rows), &expected).is_ok(), right, "{rows:?} {expected:?}");
         }
     }
 }

@@ -3,20 +3,31 @@
 //! Exit codes: 0 all seeds are right, 1 a seed is not, 64 the command line is wrong.
 
 mod cluster;
+mod disk;
+mod faults;
+mod history;
+mod host;
+mod leader;
 mod ledger;
 mod run;
+mod store;
+mod wires;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use crate::run::{Tally, run};
+use crate::faults::KINDS;
+use crate::run::{Tally, Wrong, run};
 #[cfg(feature = "plant")]
 use tidegate_exchange::plant::{Plant, plant};
 
 /// How often progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// Of the first seed that is wrong, so many of the last lines are told.
+const LINES: usize = 60;
 
 /// Runs the real slot loop, tasks, exchange, credits and wire in a network that has a seed, delays and accidents, and holds
 /// every committed row against a plain loop. A failure names its seed; the same seed gives the same run.
@@ -62,9 +73,19 @@ fn main() -> ExitCode {
         let again = cli.twice.then(|| run(seed, false));
         let differs = again.is_some_and(|again| trace_of(&again) != trace_of(&result));
         match result {
-            Ok(tally) if !differs => tallies.push(tally),
-            Ok(_) => return failed(seed, "two runs of this seed differ"),
-            Err((error, _)) => return failed(seed, &error),
+            Ok((tally, lines)) => {
+                lines.iter().for_each(|line| println!("{line}"));
+                if differs {
+                    return failed(seed, "two runs of this seed differ", &[]);
+                }
+                tallies.push(tally);
+            }
+            Err(Wrong { error, lines, .. }) if cli.trace => return failed(seed, &error, &lines),
+            // Once more, to tell what happened.
+            Err(Wrong { error, .. }) => {
+                let lines = run(seed, true).map_or_else(|wrong| wrong.lines, |(_, lines)| lines);
+                return failed(seed, &error, &lines[lines.len().saturating_sub(LINES)..]);
+            }
         }
         if shown.elapsed() >= PROGRESS_EVERY {
             shown = Instant::now();
@@ -75,20 +96,21 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn trace_of(result: &Result<Tally, (String, Tally)>) -> u64 {
+fn trace_of(result: &Result<(Tally, Vec<String>), Wrong>) -> u64 {
     match result {
-        Ok(tally) | Err((_, tally)) => tally.trace,
+        Ok((tally, _)) | Err(Wrong { tally, .. }) => tally.trace,
     }
 }
 
-fn failed(seed: u64, error: &str) -> ExitCode {
+fn failed(seed: u64, error: &str, lines: &[String]) -> ExitCode {
+    lines.iter().for_each(|line| println!("{line}"));
     println!("seed {seed} is wrong: {error}");
-    println!("again, with what happens: tidegate-sim --seed {seed} --seeds 1 --trace");
+    println!("again, with all that happens: tidegate-sim --seed {seed} --seeds 1 --trace");
     ExitCode::FAILURE
 }
 
 fn report(tallies: &[Tally], took: Duration) {
-    let sum = |field: fn(&Tally) -> u64| tallies.iter().map(field).sum::<u64>();
+    let sum = |field: &dyn Fn(&Tally) -> u64| tallies.iter().map(field).sum::<u64>();
     let median = |field: fn(&Tally) -> u64| {
         let mut values: Vec<u64> = tallies.iter().map(field).collect();
         values.sort_unstable();
@@ -99,7 +121,7 @@ fn report(tallies: &[Tally], took: Duration) {
         "{seeds} seeds in {:.1} s, {:.1} a second, {:.4} simulated hours",
         took.as_secs_f64(),
         seeds as f64 / took.as_secs_f64().max(1e-9),
-        sum(|tally| tally.virtual_ns) as f64 / 3.6e12
+        sum(&|tally| tally.virtual_ns) as f64 / 3.6e12
     );
     println!(
         "of one seed, median: {} rows, {} checkpoints, {} faults",
@@ -107,19 +129,19 @@ fn report(tallies: &[Tally], took: Duration) {
         median(|tally| tally.checkpoints),
         median(Tally::faults)
     );
-    let rows: [(&str, u64); 10] = [
-        ("rows committed and right", sum(|tally| tally.records)),
-        ("checkpoints", sum(|tally| tally.checkpoints)),
-        ("restarts", sum(|tally| tally.restarts)),
-        ("hosts crashed", sum(|tally| tally.crashes)),
-        ("connections reset", sum(|tally| tally.cuts)),
-        ("one-way stalls", sum(|tally| tally.stalls)),
-        ("checkpoints given up", sum(|tally| tally.aborts)),
-        ("bits flipped", sum(|tally| tally.flips)),
-        ("partial sends and receives", sum(|tally| tally.short)),
-        ("late completions", sum(|tally| tally.late)),
+    let figures: [(&str, u64); 9] = [
+        ("rows committed and right", sum(&|tally| tally.records)),
+        ("checkpoints", sum(&|tally| tally.checkpoints)),
+        ("restarts", sum(&|tally| tally.restarts)),
+        ("JobManagers", sum(&|tally| tally.leaders)),
+        ("bits flipped in the network", sum(&|tally| tally.flips)),
+        ("bits that rotted in the store", sum(&|tally| tally.rots)),
+        ("partial sends and receives", sum(&|tally| tally.short)),
+        ("late completions", sum(&|tally| tally.late)),
+        ("accidents", sum(&Tally::faults)),
     ];
-    for (name, count) in rows {
+    let struck = KINDS.into_iter().enumerate().map(|(kind, name)| (name, sum(&|tally| tally.struck[kind])));
+    for (name, count) in figures.into_iter().chain(struck) {
         println!("{count:>14}  {name}");
     }
 }
@@ -128,7 +150,7 @@ fn report(tallies: &[Tally], took: Duration) {
 mod tests {
     use std::sync::Mutex;
 
-    use super::run::run;
+    use super::run::{Wrong, run};
 
     /// One test at a time: a planted bug is everybody's.
     static ALONE: Mutex<()> = Mutex::new(());
@@ -140,9 +162,11 @@ mod tests {
         let _alone = ALONE.lock();
         for seed in 1..=60 {
             let [first, second] = [(); 2].map(|()| run(seed, false));
-            let first = first.unwrap_or_else(|(error, _)| panic!("seed {seed}: {error}"));
-            let second = second.unwrap_or_else(|(error, _)| panic!("seed {seed}: {error}"));
-            assert_eq!(first.trace, second.trace, "seed {seed}");
+            let [first, second] = [first, second].map(|run| match run {
+                Ok((tally, _)) => tally.trace,
+                Err(Wrong { error, .. }) => panic!("seed {seed}: {error}"),
+            });
+            assert_eq!(first, second, "seed {seed}");
         }
     }
 

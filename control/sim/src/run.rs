@@ -5,24 +5,32 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tidegate_jobmanager::JobState;
 use tidegate_ring::sim::{Random, SimCounts, Weather};
 
-use crate::cluster::{Cluster, DEADLOCK, Shape};
-use crate::ledger::Reference;
+use crate::cluster::{Cluster, MS, Shape};
+use crate::faults::KINDS;
+use crate::leader::records;
+use crate::ledger::{Expected, OUT};
 
 /// Accidents of one run, at most; after that the sun shines and the job must come to its end.
-const ACCIDENTS_MAX: u64 = 6;
+const ACCIDENTS_MAX: u64 = 8;
 
-/// What happened in a run, or in many.
+/// What an accident leaves behind may make an attempt fail for so long.
+const AFTERMATH_NS: u64 = 10_000 * MS;
+
+/// A job that is not over so long after the last accident never will be.
+const END_NS: u64 = 400_000 * MS;
+
+/// What happened in a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub records: u64,
     pub checkpoints: u64,
     pub restarts: u64,
-    pub crashes: u64,
-    pub cuts: u64,
-    pub stalls: u64,
-    pub aborts: u64,
+    pub leaders: u64,
+    pub struck: [u64; KINDS.len()],
+    pub rots: u64,
     pub flips: u64,
     pub short: u64,
     pub late: u64,
@@ -33,8 +41,16 @@ pub struct Tally {
 impl Tally {
     /// Accidents of all kinds.
     pub fn faults(&self) -> u64 {
-        self.crashes + self.cuts + self.stalls + self.aborts + self.flips
+        self.struck.iter().sum::<u64>() + self.rots + self.flips
     }
+}
+
+/// Why a seed is wrong.
+pub struct Wrong {
+    pub error: String,
+    pub tally: Tally,
+    /// What happened, if it was to be told.
+    pub lines: Vec<String>,
 }
 
 fn shape(random: &mut Random) -> Shape {
@@ -45,12 +61,15 @@ fn shape(random: &mut Random) -> Shape {
         hosts,
         slots,
         parallelism,
-        records: random.within([1_000, 3_000]),
-        // From hardly enough to plenty.
-        segments: [96, 128, 256, 512][random.below(4) as usize],
+        records: random.within([300, 900]),
+        // From what the job needs at least to plenty.
+        segments: [0, 96, 128, 512][random.below(4) as usize],
         quantum: [1, 3, 9, 40][random.below(4) as usize],
-        buffers: random.within([24, 64]) as usize,
         zero_copy: random.chance(16_384),
+        interval_ms: [10, 15, 30][random.below(3) as usize],
+        retained: random.within([1, 4]) as usize,
+        store_ns: [MS / 10, MS, 8 * MS][random.below(3) as usize],
+        control_ns: [MS / 10, MS, 20 * MS][random.below(3) as usize],
     }
 }
 
@@ -67,30 +86,30 @@ fn weather(random: &mut Random) -> Weather {
     }
 }
 
-/// Runs a seed.
+/// Runs a seed; `told` asks for what happened.
 ///
 /// # Errors
 /// What is wrong, in words, with what happened up to there.
-pub fn run(seed: u64, trace: bool) -> Result<Tally, (String, Tally)> {
+pub fn run(seed: u64, told: bool) -> Result<(Tally, Vec<String>), Wrong> {
     let mut random = Random::new(seed);
     let (shape, weather) = (shape(&mut random), weather(&mut random));
     let mut tally = Tally::default();
-    let say = |line: &dyn Fn() -> String| {
-        if trace {
-            println!("{}", line());
-        }
-    };
-    say(&|| format!("{shape:?}\n{weather:?}"));
-    let mut cluster = match Cluster::new(random.fork(), shape, weather) {
+    let mut cluster = match Cluster::new(random.fork(), shape, weather, told) {
         Ok(cluster) => cluster,
-        Err(error) => return Err((error, tally)),
+        Err(error) => return Err(Wrong { error, tally, lines: Vec::new() }),
     };
-    let result = caught(|| drive(&mut cluster, weather, &mut random, &mut tally, &say));
+    let result = caught(|| drive(&mut cluster, weather, &mut random, &mut tally));
     let SimCounts { short, late, flips, .. } = cluster.net.counts();
     (tally.short, tally.late, tally.flips) = (short, late, flips);
+    (tally.checkpoints, tally.restarts) = (cluster.history.completed(), cluster.stopped.len() as u64);
+    tally.leaders = cluster.leaders.len() as u64;
     tally.virtual_ns = cluster.net.now_ns();
     tally.trace = cluster.trace_hash();
-    result.map(|()| tally).map_err(|error| (error, tally))
+    let lines = cluster.lines.take().unwrap_or_default();
+    match result {
+        Ok(()) => Ok((tally, lines)),
+        Err(error) => Err(Wrong { error, tally, lines }),
+    }
 }
 
 /// A broken assertion of the runtime is a finding like any other.
@@ -107,137 +126,65 @@ fn drive(
     weather: Weather,
     random: &mut Random,
     tally: &mut Tally,
-    say: &dyn Fn(&dyn Fn() -> String),
 ) -> Result<(), String> {
-    let shape = cluster.shape;
-    let reference = Reference::new(shape.records, u64::from(shape.parallelism), shape.parallelism);
-    let mut accidents = random.within([2, ACCIDENTS_MAX]);
-    let mut calm_failures = 0;
-    loop {
-        let now = cluster.net.now_ns();
-        say(&|| format!("{now} ns: attempt begins, {accidents} accidents to come"));
-        if accidents == 0 {
-            cluster.net.set_weather(Weather { flip: 0, ..weather });
-        }
-        let result = attempt(cluster, random, tally, &mut accidents, say);
-        let now = cluster.net.now_ns();
-        match result {
-            Ok(()) => break,
-            Err(error) if error.starts_with(DEADLOCK) => return Err(error),
-            Err(error) => {
-                say(&|| format!("{now} ns: attempt failed: {error}"));
-                tally.restarts += 1;
-                // The attempt in which the last accident struck may fail, too.
-                calm_failures += u64::from(accidents == 0);
-                if calm_failures > 2 {
-                    return Err(format!("the job fails without an accident: {error}"));
-                }
-                cluster.cancel()?;
-                reference.check_part(&cluster.manager)?;
-            }
-        }
-    }
-    cluster.check_leaks()?;
-    tally.records = reference.check_whole(&cluster.manager)?;
-    Ok(())
-}
-
-/// One attempt: runs, checkpoints and accidents until it ends or fails.
-fn attempt(
-    cluster: &mut Cluster,
-    random: &mut Random,
-    tally: &mut Tally,
-    accidents: &mut u64,
-    say: &dyn Fn(&dyn Fn() -> String),
-) -> Result<(), String> {
-    cluster.deploy()?;
-    // A quiet run takes about eight of these.
     let Shape { records, parallelism, quantum, .. } = cluster.shape;
-    let pace = 2 + records / u64::from(parallelism * quantum) / 4;
-    let mut completed = cluster.manager.completed();
-    loop {
-        if cluster.manager.completed() != completed {
-            completed = cluster.manager.completed();
-            tally.checkpoints += 1;
-        }
-        // For a while nothing but work, sometimes with a checkpoint under way.
-        let turns = random.within([1, pace]);
-        for _ in 0..turns {
-            if let Some(failure) = cluster.manager.failure() {
-                return Err(failure.to_owned());
-            }
-            cluster.step()?;
-        }
-        if *accidents > 0 && random.chance(16_384) {
-            *accidents -= 1;
-            accident(cluster, random, tally, say)?;
+    let pace = 4 + records / u64::from(parallelism * quantum) / 2;
+    let mut accidents = random.within([2, ACCIDENTS_MAX]);
+    let rots = random.chance(6_000);
+    while accidents > 0 && !cluster.over {
+        cluster.run(random.within([1, pace]))?;
+        // Most of them wait until there is a job.
+        if !random.chance(if cluster.submitted { 12_000 } else { 500 }) {
             continue;
         }
-        if cluster.manager.ended() && !cluster.manager.checkpointing() {
-            let last = cluster.manager.trigger(true);
-            // What is left of the accidents may strike the final checkpoint.
-            if *accidents > 0 {
-                *accidents -= 1;
-                for _ in 0..random.below(60) {
-                    cluster.step()?;
-                }
-                accident(cluster, random, tally, say)?;
-            }
-            let complete = |cluster: &Cluster| cluster.manager.completed() == Some(last);
-            cluster.run_until(|cluster| match cluster.manager.checkpointing() {
-                true => false,
-                false if complete(cluster) => cluster.manager.finished() && cluster.closed(),
-                false => true,
-            })?;
-            if complete(cluster) {
-                tally.checkpoints += 1;
-                return Ok(());
-            }
-            continue;
+        let kind = random.below(KINDS.len() as u64) as usize;
+        if cluster.strike(kind)? {
+            accidents -= 1;
+            tally.struck[kind] += 1;
         }
-        if !cluster.manager.checkpointing() {
-            cluster.manager.trigger(false);
+        if rots && tally.rots == 0 && random.chance(16_384) {
+            tally.rots += u64::from(cluster.rot());
+        }
+        cluster.reference.check(&cluster.disk, &Expected::Part)?;
+    }
+    cluster.calm(weather)?;
+    let calm_ns = cluster.net.now_ns();
+    while !(cluster.over && cluster.idle()) {
+        cluster.run(pace)?;
+        let now_ns = cluster.net.now_ns();
+        if now_ns > calm_ns + END_NS {
+            return Err(format!("the job does not come to its end\n{}", cluster.wait_graph()));
+        }
+        let late = cluster.stopped.values().filter(|at_ns| **at_ns > calm_ns + AFTERMATH_NS).count();
+        if late > 1 {
+            return Err(format!("the job fails in calm weather, {late} times by now"));
         }
     }
+    // What came too late for the end must do no harm either.
+    let over_ns = cluster.net.now_ns();
+    while cluster.net.now_ns() < over_ns + 4_000 * MS {
+        cluster.run(16)?;
+    }
+    verdict(cluster, tally)
 }
 
-fn accident(
-    cluster: &mut Cluster,
-    random: &mut Random,
-    tally: &mut Tally,
-    say: &dyn Fn(&dyn Fn() -> String),
-) -> Result<(), String> {
-    let now = cluster.net.now_ns();
-    let host = random.below(cluster.hosts() as u64);
-    match random.below(4) {
-        0 => {
-            say(&|| format!("{now} ns: host {} crashes", host + 1));
-            tally.crashes += 1;
-            cluster.crash(host as usize)?;
-            Err(format!("host {} crashed", host + 1))
+fn verdict(cluster: &mut Cluster, tally: &mut Tally) -> Result<(), String> {
+    cluster.check_leaks()?;
+    let found = records(&cluster.disk);
+    let [(_, record)] = found.as_slice() else { return Err(format!("{} jobs have a record", found.len())) };
+    let expected = match record.state {
+        JobState::Finished => Expected::Whole,
+        JobState::Failed if tally.rots > 0 => Expected::Part,
+        state => {
+            let texts = record.exceptions.iter().map(|exception| format!("{}: {}", exception.name, exception.text));
+            return Err(format!("the job is {state}\n{}", texts.collect::<Vec<_>>().join("\n")));
         }
-        1 => {
-            if cluster.net.reset_one() {
-                say(&|| format!("{now} ns: a connection is reset"));
-                tally.cuts += 1;
-            }
-            Ok(())
-        }
-        2 => {
-            let to = (host + 1 + random.below(cluster.hosts() as u64 - 1)) % cluster.hosts() as u64;
-            let for_ns = random.within([100_000, 50_000_000]);
-            say(&|| format!("{now} ns: nothing gets from {} to {} for {for_ns} ns", host + 1, to + 1));
-            tally.stalls += 1;
-            cluster.net.stall(host + 1, to + 1, for_ns);
-            Ok(())
-        }
-        _ => {
-            if cluster.manager.checkpointing() {
-                say(&|| format!("{now} ns: the checkpoint is given up"));
-                tally.aborts += 1;
-                cluster.manager.abort();
-            }
-            Ok(())
-        }
+    };
+    tally.records = cluster.reference.check(&cluster.disk, &expected)?;
+    let pending = |path: &String| path.contains(tidegate_graph::PENDING);
+    let left: Vec<String> = cluster.disk.below(OUT).into_iter().filter(pending).collect();
+    match left.first().filter(|_| record.state == JobState::Finished) {
+        None => Ok(()),
+        Some(file) => Err(format!("{} files are left pending, such as {file}", left.len())),
     }
 }

@@ -31,9 +31,21 @@ pub async fn fetch(
 ) -> Result<Vec<Option<slot::TaskRestore>>, Fault> {
     let store = LocalFileSystem::new_with_prefix(root)
         .map_err(|error| state_fault(format!("checkpoint store {}: {error}", root.display())))?;
+    fetch_from(&store, checkpoint, plan).await
+}
+
+/// [`fetch`] from a store that is open.
+///
+/// # Errors
+/// As [`fetch`].
+pub async fn fetch_from(
+    store: &dyn ObjectStore,
+    checkpoint: u64,
+    plan: &SlotPlan,
+) -> Result<Vec<Option<slot::TaskRestore>>, Fault> {
     let mut restores = Vec::with_capacity(plan.tasks.len());
     for task in &plan.tasks {
-        restores.push(Some(fetch_task(&store, checkpoint, task).await?));
+        restores.push(Some(fetch_task(store, checkpoint, task).await?));
     }
     Ok(restores)
 }

@@ -27,6 +27,8 @@ mod strangers;
 
 pub use control::Ended;
 pub use driver::Driver;
+#[cfg(feature = "sim")]
+pub use fetch::fetch_from;
 pub use slots::SlotError;
 pub use start::{RunningTaskManager, StartError, TaskManager, TaskManagerConfig};
 pub use tidegate_arena::SegmentSize;

@@ -232,6 +232,11 @@ impl Agent {
         self.fence.epoch()
     }
 
+    /// No slot belongs to an attempt.
+    pub fn is_free(&self) -> bool {
+        self.slots.iter().all(|occupant| matches!(occupant, Occupant::Free))
+    }
+
     /// Takes in what happened at `now_ms`, milliseconds of a clock that never falls.
     pub fn handle(&mut self, now_ms: u64, input: Input) {
         match input {
@@ -258,7 +263,7 @@ impl Agent {
     }
 
     fn check_drained(&mut self) {
-        if self.leaving && self.slots.iter().all(|occupant| matches!(occupant, Occupant::Free)) {
+        if self.leaving && self.is_free() {
             self.end(End::Drained);
         }
     }

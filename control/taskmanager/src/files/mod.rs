@@ -13,6 +13,8 @@ mod core;
 mod directories;
 #[cfg(test)]
 mod panics;
+#[cfg(feature = "sim")]
+mod sim;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -29,8 +31,10 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 pub use self::core::{Chunk, Core, Done, Event, FileFault, FileKey, Operation, Request, is_permanent};
-use self::slot::{Lending, Loan};
-pub use self::slot::{Roots, SlotFiles};
+#[cfg(feature = "sim")]
+pub use self::sim::SimFilesThread;
+use self::slot::Lending;
+pub use self::slot::{Loan, Roots, SlotFiles};
 use self::uring::UringEngine;
 use crate::limits::{BLOCKING_FILE_THREADS, FILE_REQUESTS_PER_SLOT, STAGING_BUFFERS};
 

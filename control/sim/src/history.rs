@@ -1,0 +1,140 @@
+//! What the control plane may do and may not, held against what it did.
+//!
+//! It owns what was published, completed and prepared so far. The rules: claims and, within an epoch, checkpoint ids only
+//! grow; an id completes once; a file becomes visible only for a checkpoint that is published and counts for the leader
+//! that commits it; only what counts is restored; and when an attempt is prepared or a checkpoint is complete, exactly the
+//! rows before its sources' positions are visible.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_checkpoint::sink::Moved;
+use tidegate_checkpoint::{Legal, Metadata, SinkDone, SinkOp, StoreDone, StoreOp, layout};
+use tidegate_rpc::ToTaskManager;
+
+use crate::disk::Disk;
+use crate::ledger::{Expected, Reference};
+use crate::store::{self, Found, STORE};
+
+/// Of one run, which has one job.
+#[derive(Default)]
+pub struct History {
+    claimed: u64,
+    /// Newest id by the epoch that published it.
+    published: BTreeMap<u64, u64>,
+    /// Who completed an id.
+    completed: BTreeMap<u64, (u64, u32)>,
+    prepared: BTreeSet<(u64, u32)>,
+    /// Something in the store was damaged: what is told of it cannot be checked any more.
+    pub rotten: bool,
+}
+
+impl History {
+    /// Checkpoints that completed.
+    pub fn completed(&self) -> u64 {
+        self.completed.len() as u64
+    }
+
+    /// A leader's operation was carried out, whatever it heard of it.
+    ///
+    /// # Errors
+    /// The rule that was broken.
+    pub fn stored(&mut self, disk: &Disk, epoch: u64, op: &StoreOp, done: &StoreDone) -> Result<(), String> {
+        match (op, done) {
+            (StoreOp::ClaimEpoch(record), StoreDone::Created) => {
+                if record.epoch <= self.claimed {
+                    return Err(format!("epoch {} is claimed after epoch {}", record.epoch, self.claimed));
+                }
+                self.claimed = record.epoch;
+            }
+            (StoreOp::PutMetadata { metadata, .. }, StoreDone::Created) => {
+                let Metadata { epoch, id, job, .. } = **metadata;
+                let base = store::settled(disk, epoch).and_then(|record| record.base(job));
+                let before = self.published.insert(epoch, id).max(base);
+                if before >= Some(id) {
+                    return Err(format!("epoch {epoch} publishes checkpoint {id} after checkpoint {before:?}"));
+                }
+            }
+            (StoreOp::Sink(SinkOp::Rename { files }), StoreDone::Sink(SinkDone::Renamed(moved))) => {
+                let files = files.iter().zip(moved).filter(|(_, moved)| **moved == Moved::Done);
+                let listed = self.listed(disk, epoch);
+                if let Some((file, _)) = files.filter(|_| !self.rotten).find(|(file, _)| !listed.contains(&file.to)) {
+                    return Err(format!("epoch {epoch} makes {} visible, which no checkpoint that counts lists", file.to));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Targets of all checkpoints that count under an epoch.
+    fn listed(&self, disk: &Disk, epoch: u64) -> BTreeSet<String> {
+        let mut listed = BTreeSet::new();
+        for job in disk.list(&format!("{STORE}/jobs")) {
+            let Ok(job) = u128::from_str_radix(&job, 16) else { continue };
+            let dir = layout::checkpoints_dir(job);
+            for name in disk.list(&format!("{STORE}/{dir}")) {
+                let Some((id, false)) = layout::parse_checkpoint(&name) else { continue };
+                if let Found::Metadata(metadata) = store::find(disk, job, id, &format!("{dir}/{name}"))
+                    && counts(disk, epoch, &metadata)
+                {
+                    listed.extend(metadata.committables().into_iter().map(|file| file.target));
+                }
+            }
+        }
+        listed
+    }
+
+    /// A leader of `epoch` tells a TaskManager something.
+    ///
+    /// # Errors
+    /// The rule that was broken.
+    pub fn told(
+        &mut self,
+        disk: &Disk,
+        reference: &Reference,
+        epoch: u64,
+        message: &ToTaskManager,
+    ) -> Result<(), String> {
+        let (job, attempt, checkpoint) = match message {
+            ToTaskManager::Prepare(prepare) if self.prepared.insert((epoch, prepare.attempt)) => {
+                (prepare.job, prepare.attempt, prepare.restored)
+            }
+            ToTaskManager::CheckpointComplete { job, attempt, checkpoint, .. } => {
+                match self.completed.insert(*checkpoint, (epoch, *attempt)) {
+                    Some(before) if before == (epoch, *attempt) => return Ok(()),
+                    Some(before) => {
+                        return Err(format!("checkpoint {checkpoint} completes for {before:?} and {:?}", (epoch, attempt)));
+                    }
+                    None => {}
+                }
+                (*job, *attempt, Some(*checkpoint))
+            }
+            _ => return Ok(()),
+        };
+        let expected = match checkpoint {
+            None => Expected::At(Vec::new()),
+            Some(id) => match store::find(disk, job.0, id, &layout::checkpoint_dir(job.0, id)) {
+                Found::Metadata(metadata) if counts(disk, epoch, &metadata) => Expected::of(&metadata),
+                Found::Metadata(metadata) => {
+                    let of = metadata.epoch;
+                    return Err(format!("epoch {epoch} uses checkpoint {id} of epoch {of}, which does not count"));
+                }
+                _ if self.rotten => return Ok(()),
+                _ => return Err(format!("epoch {epoch} uses checkpoint {id}, which is not there")),
+            },
+        };
+        // A leader that was replaced may still believe what is not so any more.
+        if epoch < store::newest_epoch(disk) {
+            return Ok(());
+        }
+        let visible = reference.check(disk, &expected);
+        visible.map(drop).map_err(|error| format!("epoch {epoch} attempt {attempt} checkpoint {checkpoint:?}: {error}"))
+    }
+}
+
+/// Whether metadata counts for the leader of an epoch.
+fn counts(disk: &Disk, epoch: u64, metadata: &Metadata) -> bool {
+    let legal = Legal { id: metadata.id, epoch: metadata.epoch };
+    metadata.epoch == epoch
+        || store::settled(disk, epoch).is_some_and(|record| record.legal(metadata.job).contains(&legal))
+}

@@ -1,0 +1,309 @@
+//! One TaskManager process: the real agent, slots and files core, and the shell around them, without threads.
+//!
+//! It owns what dies with the process. Always: a slot is stepped only if something would have woken it; operations of
+//! different files end in any order, those of one file in the order in which they were asked for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use object_store::memory::InMemory;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
+use tidegate_exchange::sim::SimSwitch;
+use tidegate_exchange::{Exchange, ExchangeConfig, LocalHub, SlotId};
+use tidegate_ring::sim::{Random, SimNet, SimRing, SimWatch};
+use tidegate_rpc::{DriverReport, Fault, FaultKind, Prepare, SlotPlan};
+use tidegate_stream::Jobs;
+use tidegate_stream::limits::EVENTS_WAITING_MAX;
+use tidegate_stream::pool::ReaderPool;
+use tidegate_stream::slot::{SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner};
+use tidegate_taskmanager::agent::{Agent, Fetched, Identity};
+use tidegate_taskmanager::fetch_from;
+use tidegate_taskmanager::files::{Deliver, Done, FileKey, Loan, Operation, Roots, SimFilesThread};
+use tidegate_taskmanager::plan::plan;
+
+use crate::cluster::{BINARY, CLUSTER, Shape};
+use crate::disk::{Disk, File};
+use crate::store::STORE;
+
+const SEGMENT_BYTES: u32 = 4096;
+
+/// Where a host listens for data.
+pub fn address(host: u64) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, host as u8], 1))
+}
+
+pub struct Slot {
+    runner: SlotRunner<SimRing>,
+    pub mailbox: SlotMailbox,
+    events: Receiver<SlotEvent>,
+    watch: SimWatch,
+    /// Its last turn did something, so it does not sleep.
+    pub busy: bool,
+}
+
+impl Slot {
+    /// The next time it waits for.
+    pub fn timer_ns(&self) -> Option<u64> {
+        [self.runner.next_timer_ns(), self.runner.exchange().next_timer_ns()].into_iter().flatten().min()
+    }
+
+    /// What each of its tasks waits for.
+    pub fn wait_graph(&self) -> String {
+        self.runner.wait_graph()
+    }
+
+    /// A turn, if it is awake; says whether it was.
+    pub fn step(&mut self, now_ns: u64) -> bool {
+        let due = self.timer_ns().is_some_and(|at| at <= now_ns);
+        if !self.watch.awake() && !self.busy && !due {
+            return false;
+        }
+        self.busy = self.runner.turn();
+        if !self.busy {
+            self.runner.wait();
+        }
+        true
+    }
+
+    /// What it has to tell.
+    pub fn events(&self) -> Vec<SlotEvent> {
+        self.events.try_iter().collect()
+    }
+}
+
+/// A file that is not safe yet.
+struct Open {
+    path: String,
+    file: File,
+    synced: bool,
+}
+
+/// A TaskManager process.
+pub struct Host {
+    pub agent: Agent,
+    pub slots: Vec<Slot>,
+    pub roots: Roots,
+    arena: Arena,
+    files: SimFilesThread,
+    open: BTreeMap<FileKey, Open>,
+    operations: Vec<Operation<Loan>>,
+    /// The stream to a JobManager, and the number of the last dial.
+    pub link: Option<u64>,
+    pub dials: u64,
+    /// Number of the last wish for heartbeats.
+    pub beats: u64,
+    pub beat_ns: u64,
+    born_ns: u64,
+    /// How far its clock has jumped.
+    pub jumped_ns: u64,
+}
+
+/// What a process is born with.
+pub struct Birth<'a> {
+    pub host: u64,
+    pub taskmanager: u64,
+    pub shape: Shape,
+    pub net: &'a SimNet,
+    pub switch: &'a SimSwitch,
+    pub jobs: &'a Jobs,
+    pub pool: &'a ReaderPool,
+}
+
+impl Host {
+    /// A process that has just started.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn boot(birth: &Birth<'_>) -> Result<Self, String> {
+        let Birth { host, taskmanager, shape, net, switch, jobs, pool } = *birth;
+        let Shape { slots, segments, quantum, zero_copy, .. } = shape;
+        let config = ArenaConfig {
+            segment_size: SegmentSize::new(SEGMENT_BYTES).map_err(|error| error.to_string())?,
+            shards: vec![segments; slots as usize],
+            huge_pages: HugePages::Never,
+        };
+        let (arena, shards) = Arena::map(&config).map_err(|error| error.to_string())?;
+        let hub = LocalHub::new();
+        switch.listen(host, address(host));
+        let roots = Roots::default();
+        let ports: Vec<Arc<OnceLock<SlotMailbox>>> = shards.iter().map(|_| Arc::default()).collect();
+        let tell = ports.iter().map(|port| -> Deliver {
+            let port = Arc::clone(port);
+            Arc::new(move |event| {
+                let slot = port.get().expect("invariant: only a slot that exists opens files");
+                slot.send(SlotCommand::FileEvent(event)).expect("invariant: a slot takes in its commands");
+            })
+        });
+        let (files, sides) = SimFilesThread::new(&roots, tell.collect());
+        let mut made = Vec::new();
+        for (((slot, shard), files), port) in (0..).zip(shards).zip(sides).zip(ports) {
+            let me = SlotId { taskmanager, slot };
+            let ring = SimRing::new(net.clone(), arena.clone(), zero_copy);
+            let watch = ring.watch();
+            let config = ExchangeConfig { me, cluster: CLUSTER.0 };
+            let exchange = Exchange::new(ring, shard, hub.clone(), switch.connector(host), config);
+            switch.register(host, me, exchange.mailbox());
+            let (sender, events) = sync_channel(EVENTS_WAITING_MAX);
+            let config = SlotConfig { quantum_records: quantum, ..SlotConfig::default() };
+            let (jobs, pool) = (jobs.clone(), pool.clone());
+            let (runner, mailbox) =
+                SlotRunner::new(exchange, Box::new(files), jobs, pool, Box::new(sender), config);
+            assert!(port.set(mailbox.clone()).is_ok(), "a slot is opened once");
+            made.push(Slot { runner, mailbox, events, watch, busy: true });
+        }
+        let identity = Identity {
+            taskmanager,
+            slots,
+            data_address: address(host),
+            host: format!("host-{host}"),
+            pid: 1,
+            binary_fingerprint: BINARY,
+            segment_size: SEGMENT_BYTES,
+            segments_per_slot: segments,
+            driver: DriverReport::default(),
+        };
+        Ok(Host {
+            agent: Agent::new(identity),
+            slots: made,
+            roots,
+            arena,
+            files,
+            open: BTreeMap::new(),
+            operations: Vec::new(),
+            link: None,
+            dials: 0,
+            beats: 0,
+            beat_ns: 0,
+            born_ns: net.now_ns(),
+            jumped_ns: 0,
+        })
+    }
+
+    /// Its own clock.
+    pub fn now_ms(&self, now_ns: u64) -> u64 {
+        (now_ns - self.born_ns + self.jumped_ns) / 1_000_000
+    }
+
+    /// Whether the files thread has something to do.
+    pub fn files_busy(&mut self) -> bool {
+        self.operations.extend(std::iter::from_fn(|| self.files.poll()));
+        !self.operations.is_empty()
+    }
+
+    /// Carries out up to `count` file operations, of any files.
+    pub fn step_files(&mut self, disk: &Disk, random: &mut Random, count: u64) {
+        for _ in 0..count {
+            if !self.files_busy() {
+                return;
+            }
+            let which = random.below(self.operations.len() as u64) as usize;
+            let operation = self.operations.swap_remove(which);
+            let done = self.carry_out(disk, operation);
+            self.files.done(done);
+        }
+    }
+
+    fn carry_out(&mut self, disk: &Disk, operation: Operation<Loan>) -> Done<Loan> {
+        let full = || if disk.is_full() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) };
+        let (key, result, buffer) = match operation {
+            Operation::Open { key, path } => {
+                let path = path.display().to_string();
+                let opened = disk.create_new(&path).map_err(io::Error::from).map(|file| {
+                    self.open.insert(key, Open { path, file, synced: false });
+                });
+                (key, opened, None)
+            }
+            Operation::Write { key, offset, buffer } => {
+                let result = full();
+                if let (Ok(()), Some(open)) = (&result, self.open.get(&key)) {
+                    let mut bytes = open.file.borrow_mut();
+                    assert_eq!(bytes.len() as u64, offset, "a file is written from its beginning to its end");
+                    bytes.extend_from_slice(tidegate_taskmanager::files::Chunk::filled(&buffer));
+                }
+                (key, result, Some(buffer))
+            }
+            Operation::Sync { key } => {
+                let result = full();
+                if let (Ok(()), Some(open)) = (&result, self.open.get_mut(&key)) {
+                    open.synced = true;
+                }
+                (key, result, None)
+            }
+            Operation::Close { key } => (key, Ok(()), None),
+            Operation::SyncDirectory { key, .. } => {
+                self.open.remove(&key);
+                (key, Ok(()), None)
+            }
+            Operation::Remove { key, path } => {
+                disk.remove_file(&path.display().to_string());
+                self.open.remove(&key);
+                (key, Ok(()), None)
+            }
+        };
+        Done { key, result, buffer }
+    }
+
+    /// The machine lost power: what was not safe is gone, cut or whole.
+    pub fn tear(&self, disk: &Disk, random: &mut Random) {
+        for Open { path, file, synced } in self.open.values() {
+            disk.tear(path, file, *synced, random.next());
+        }
+    }
+
+    /// Every segment is free, every file over.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn check_leaks(&mut self) -> Result<(), String> {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let metrics = slot.runner.metrics();
+            let (free, all) = (metrics.segments_free, metrics.segments);
+            if free != all {
+                return Err(format!("slot {index}: {free} of {all} segments free"));
+            }
+        }
+        let open = self.files.files_open();
+        let totals = self.arena.ledger().totals();
+        if open != 0 || totals.free() != self.arena.segments() {
+            return Err(format!("{open} files open; the ledger says {totals:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// What the agent asks for before a slot hears of an attempt, as the shell does it: from the checkpoint store.
+pub fn look_up(jobs: &Jobs, disk: &Disk, prepare: &Prepare, slot: &SlotPlan) -> Result<Fetched, Fault> {
+    let planned = plan(jobs, &prepare.job_name, &prepare.args, prepare.parallelism)
+        .map_err(|error| Fault { kind: FaultKind::Permanent, cause: error.to_string() })?;
+    let restores = match prepare.restored {
+        None => slot.tasks.iter().map(|_| None).collect(),
+        Some(checkpoint) => {
+            let store = InMemory::new();
+            let states = slot.tasks.iter().flat_map(|task| &task.restore).flat_map(|operator| &operator.states);
+            for file in states.filter_map(|state| state.file.as_ref()) {
+                let bytes = disk.read(&format!("{STORE}/{}", file.path));
+                if let (Some(bytes), Ok(path)) = (bytes, ObjectPath::parse(&file.path)) {
+                    let put = ready(store.put(&path, bytes::Bytes::from(bytes).into()));
+                    put.expect("invariant: memory takes every object");
+                }
+            }
+            ready(fetch_from(&store as &dyn ObjectStore, checkpoint, slot))?
+        }
+    };
+    Ok(Fetched { graph: planned.graph, outputs: planned.outputs, restores })
+}
+
+/// The result of work that waits for nothing.
+fn ready<T>(work: impl Future<Output = T>) -> T {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("invariant: a store in memory answers at once"),
+    }
+}
