@@ -169,7 +169,7 @@ fn drive(
 }
 
 fn verdict(cluster: &mut Cluster, tally: &mut Tally) -> Result<(), String> {
-    cluster.check_leaks()?;
+    (0..cluster.hosts.len()).try_for_each(|host| cluster.check_leaks(host))?;
     let found = records(&cluster.disk);
     let [(_, record)] = found.as_slice() else { return Err(format!("{} jobs have a record", found.len())) };
     let expected = match record.state {
