@@ -1,8 +1,10 @@
 //! The JobManager's directory: the lock, the cluster's id, and the jobs' records.
 //!
-//! One process owns it while it holds the lock. Layout: `lock`, `cluster`, `jobs/<id>/job.json` (and what the
+//! One process owns it while it holds the lock. Layout: `lock`, `cluster`, `jobs/<id>/job-<epoch>.json` (and what the
 //! checkpoint store keeps: `epochs/`, `jobs/<id>/checkpoints/`). Always: a record is replaced by rename after a
-//! sync, so it is the old one or the new one; a record that cannot be read is reported, never overwritten.
+//! sync, so it is the old one or the new one; a record that cannot be read is reported, never overwritten; a leader
+//! writes under the name of its epoch and the newest name counts, so where a lock does not hold (a network file
+//! system that lost it) one that was replaced cannot undo what its successor wrote.
 
 use crate::record::{JobRecord, RECORD_VERSION};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -82,13 +84,11 @@ impl Directory {
         for found in fs::read_dir(&dir).map_err(unusable(&dir))? {
             let name = found.map_err(unusable(&dir))?.file_name();
             let Some(id) = name.to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
-            let path = record_path(&self.root, id);
-            match fs::read(&path) {
-                Ok(bytes) => entries.push(Entry { id, record: parse(id, &bytes) }),
-                // A submission that was never answered.
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => entries.push(Entry { id, record: Err(e.to_string()) }),
-            }
+            let dir = job_dir(&self.root, id);
+            // Without one it is a submission that was never answered.
+            let Some(epoch) = epochs(&dir).map_err(unusable(&dir))?.into_iter().max() else { continue };
+            let read = fs::read(dir.join(record_name(epoch))).map_err(|e| e.to_string());
+            entries.push(Entry { id, record: read.and_then(|bytes| parse(id, epoch, &bytes)) });
         }
         entries
             .sort_by_key(|entry| (entry.record.as_ref().map_or(0, |record| record.submitted_ms), entry.id));
@@ -96,29 +96,34 @@ impl Directory {
     }
 }
 
-/// Writes a record durably: temporary file, sync, rename, sync of the directory. Blocking.
+/// Writes a record durably: temporary file, sync, rename, sync of the directory; then those of older epochs go.
+/// Blocking.
 pub(crate) fn save(root: &Path, id: JobId, record: &JobRecord) -> Result<(), String> {
-    let path = record_path(root, id);
-    let dir = path.parent().expect("invariant: a record lies in its job's directory");
+    let dir = job_dir(root, id);
+    let path = dir.join(record_name(record.epoch));
     let write = || -> std::io::Result<()> {
         if !dir.exists() {
-            fs::create_dir_all(dir)?;
+            fs::create_dir_all(&dir)?;
             sync_dir(&root.join("jobs"))?;
         }
         let bytes = serde_json::to_vec_pretty(record)?;
-        let temporary = dir.join("job.json.tmp");
+        let temporary = path.with_extension("json.tmp");
         let mut file = File::create(&temporary)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
-        sync_dir(dir)
+        sync_dir(&dir)?;
+        let older = epochs(&dir)?.into_iter().filter(|epoch| *epoch < record.epoch);
+        // One that stays does not count; the next save tries again.
+        older.for_each(|epoch| drop(fs::remove_file(dir.join(record_name(epoch)))));
+        Ok(())
     };
     write().map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Whether a job of this id was written down here, readable or not.
 pub(crate) fn has_record(root: &Path, id: JobId) -> std::io::Result<bool> {
-    record_path(root, id).try_exists()
+    epochs(&job_dir(root, id)).map(|epochs| !epochs.is_empty())
 }
 
 /// A number that nobody can guess or repeat.
@@ -128,17 +133,40 @@ pub(crate) fn random_u128() -> std::io::Result<u128> {
     Ok(u128::from_le_bytes(bytes))
 }
 
-fn record_path(root: &Path, id: JobId) -> PathBuf {
-    root.join("jobs").join(id.to_string()).join("job.json")
+fn job_dir(root: &Path, id: JobId) -> PathBuf {
+    root.join("jobs").join(id.to_string())
 }
 
-fn parse(id: JobId, bytes: &[u8]) -> Result<JobRecord, String> {
+/// Name of the record that the leader of `epoch` writes.
+fn record_name(epoch: u64) -> String {
+    format!("job-{epoch}.json")
+}
+
+/// Epochs whose leaders wrote a record of the job.
+fn epochs(dir: &Path) -> std::io::Result<Vec<u64>> {
+    let found = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
+    let mut epochs = Vec::new();
+    for entry in found {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("job-")?.strip_suffix(".json"));
+        epochs.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    Ok(epochs)
+}
+
+fn parse(id: JobId, epoch: u64, bytes: &[u8]) -> Result<JobRecord, String> {
     let record: JobRecord = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if record.version != RECORD_VERSION {
         return Err(format!("version {}, this program reads {RECORD_VERSION}", record.version));
     }
     if record.id != id.to_string() {
         return Err(format!("it is the record of job {}", record.id));
+    }
+    if record.epoch != epoch {
+        return Err(format!("it is the record of epoch {}, its name says {epoch}", record.epoch));
     }
     record.graph.validate().map_err(|e| format!("its graph is invalid: {e}"))?;
     Ok(record)
@@ -226,11 +254,30 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_was_replaced_cannot_undo_what_its_successor_wrote() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        let id = JobId(7);
+        let save = |epoch, attempt| {
+            let record = JobRecord { epoch, attempt, ..crate::record::tests::record(id) };
+            super::save(directory.root(), id, &record).unwrap();
+        };
+        let read = || directory.jobs().unwrap().remove(0).record.unwrap().attempt;
+        save(1, 1);
+        save(2, 5);
+        assert_eq!(epochs(&job_dir(directory.root(), id)).unwrap(), [2], "the older one is gone");
+        save(1, 2);
+        assert_eq!(read(), 5);
+        save(2, 6);
+        assert_eq!(read(), 6);
+    }
+
+    #[test]
     fn a_damaged_record_is_reported_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let directory = Directory::open(dir.path()).unwrap();
         let id = JobId(7);
-        let path = record_path(directory.root(), id);
+        let path = job_dir(directory.root(), id).join(record_name(1));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "{\"version\": 1, \"id\":").unwrap();
         let jobs = directory.jobs().unwrap();

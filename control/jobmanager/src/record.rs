@@ -1,4 +1,4 @@
-//! What is kept of a job in `jobs/<id>/job.json`, and the words for its state.
+//! What is kept of a job in `jobs/<id>/job-<epoch>.json`, and the words for its state.
 //!
 //! Values only; the core makes them, the shell writes them. Always: a record whose state is over is never
 //! changed to one that is not; `attempt` only grows, and is on disk before the attempt begins.
@@ -117,6 +117,8 @@ pub struct JobRecord {
     pub version: u32,
     /// The job's id, 32 hexadecimal characters.
     pub id: String,
+    /// Leadership that wrote it.
+    pub epoch: u64,
     /// What was asked for.
     pub request: JobRequest,
     /// Fingerprint of the graph.
@@ -167,5 +169,46 @@ impl JobRecord {
     pub fn push_refused(&mut self, id: u64, reason: String) {
         self.refused.push((id, reason));
         keep_newest(&mut self.refused, RESTORES_MAX);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use tidegate_rpc::JobId;
+
+    /// A record of a job without vertices.
+    pub(crate) fn record(id: JobId) -> JobRecord {
+        let graph =
+            JobGraph { name: "job".into(), max_parallelism: 128, vertices: Vec::new(), edges: Vec::new() };
+        JobRecord {
+            version: RECORD_VERSION,
+            id: id.to_string(),
+            epoch: 1,
+            request: JobRequest {
+                job: "job".into(),
+                args: Vec::new(),
+                parallelism: 1,
+                checkpoint_interval_ms: None,
+                min_pause_ms: 0,
+                checkpoint_timeout_ms: 1_000,
+                tolerable_failures: 0,
+                retained: 1,
+            },
+            graph_fingerprint: graph.fingerprint(),
+            graph,
+            state: JobState::Created,
+            cleaned: false,
+            attempt: 1,
+            outputs: Vec::new(),
+            submitted_ms: 0,
+            ended_ms: None,
+            restarts: 0,
+            restored: Vec::new(),
+            completed_checkpoints: 0,
+            failed_checkpoints: 0,
+            refused: Vec::new(),
+            exceptions: Vec::new(),
+        }
     }
 }

@@ -452,7 +452,7 @@ fn an_output_in_use_is_refused_but_not_to_the_job_that_uses_it() {
 fn the_id_of_a_record_that_cannot_be_read_stays_taken() {
     let dir = tempfile::tempdir().unwrap();
     let id = format!("{:032x}", 5);
-    let record = dir.path().join("jobs").join(&id).join("job.json");
+    let record = dir.path().join("jobs").join(&id).join("job-1.json");
     std::fs::create_dir_all(record.parent().unwrap()).unwrap();
     std::fs::write(&record, "{").unwrap();
     let Cluster { running, rest, fake: _fake, .. } = cluster(dir.path());

@@ -62,17 +62,47 @@ pub enum Process {
 /// Something that is due.
 pub enum Event {
     /// On a control stream, for the JobManager.
-    ToLeader { leader: usize, link: u64, mail: Mail },
+    ToLeader {
+        leader: usize,
+        link: u64,
+        mail: Mail,
+    },
     /// On a control stream, for the TaskManager.
-    ToHost { host: usize, link: u64, mail: Mail },
-    Dial { host: usize, life: u64, dial: u64 },
-    Beat { host: usize, life: u64, beat: u64 },
-    HostTick { host: usize, life: u64 },
-    Fetch { host: usize, life: u64, slot: u32, attempt: AttemptId, prepare: Box<Prepare>, plan: Box<SlotPlan> },
+    ToHost {
+        host: usize,
+        link: u64,
+        mail: Mail,
+    },
+    Dial {
+        host: usize,
+        life: u64,
+        dial: u64,
+    },
+    Beat {
+        host: usize,
+        life: u64,
+        beat: u64,
+    },
+    HostTick {
+        host: usize,
+        life: u64,
+    },
+    Fetch {
+        host: usize,
+        life: u64,
+        slot: u32,
+        attempt: AttemptId,
+        prepare: Box<Prepare>,
+        plan: Box<SlotPlan>,
+    },
     /// The next operation of an opening.
-    Opening { leader: usize },
+    Opening {
+        leader: usize,
+    },
     /// The first of a job's operations.
-    Work { leader: usize },
+    Work {
+        leader: usize,
+    },
     /// Of a process that is long gone.
     Late(Box<StoreOp>),
     Cut(u64),
@@ -280,7 +310,8 @@ impl Cluster {
         let slot = |(host, slot): &(usize, usize)| self.hosts[*host].up.as_ref()?.slots[*slot].timer_ns();
         let timers = order.iter().filter_map(slot);
         let leaders = self.leaders.iter().enumerate();
-        let leaders = leaders.filter(|(at, leader)| leader.leads() && !self.paused.contains_key(&Process::Leader(*at)));
+        let leaders =
+            leaders.filter(|(at, leader)| leader.leads() && !self.paused.contains_key(&Process::Leader(*at)));
         let ticks = leaders.map(|(_, leader)| leader.tick_ns);
         let queue = self.queue.first_key_value().map(|((at_ns, _), _)| *at_ns);
         let next_ns = timers.chain(ticks).chain(queue).chain(self.net.next_alarm_ns()).min();
@@ -308,8 +339,8 @@ impl Cluster {
     }
 
     fn arrive(&mut self, event: Event) -> Result<(), String> {
-        if let Event::ToLeader { link, mail: Mail::Bytes(_), .. } | Event::ToHost { link, mail: Mail::Bytes(_), .. } =
-            &event
+        if let Event::ToLeader { link, mail: Mail::Bytes(_), .. }
+        | Event::ToHost { link, mail: Mail::Bytes(_), .. } = &event
             && self.links.get(link).is_none_or(|link| link.cut)
         {
             return Ok(()); // Lost on the way.
@@ -380,7 +411,8 @@ impl Cluster {
 
     /// What every slot waits for.
     pub fn wait_graph(&self) -> String {
-        let hosts = self.hosts.iter().enumerate().filter_map(|(index, place)| Some((index, place.up.as_ref()?)));
+        let hosts =
+            self.hosts.iter().enumerate().filter_map(|(index, place)| Some((index, place.up.as_ref()?)));
         let graphs = hosts.flat_map(|(index, host)| {
             host.slots.iter().map(move |slot| format!("host {}:\n{}", index + 1, slot.wait_graph()))
         });

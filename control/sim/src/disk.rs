@@ -111,7 +111,8 @@ impl Disk {
             let (Some(file), Some(path)) = (file, renamed(&path)) else { continue };
             self.0.files.borrow_mut().insert(path, file);
         }
-        let inside = |dir: &&String| *dir == from || dir.strip_prefix(from).is_some_and(|rest| rest.starts_with('/'));
+        let inside =
+            |dir: &&String| *dir == from || dir.strip_prefix(from).is_some_and(|rest| rest.starts_with('/'));
         let dirs: Vec<String> = self.0.dirs.borrow().iter().filter(inside).cloned().collect();
         for dir in dirs {
             self.0.dirs.borrow_mut().remove(&dir);

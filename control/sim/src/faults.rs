@@ -60,7 +60,8 @@ impl Cluster {
             3 => self.pause(Process::Host(host)),
             4 => return Ok(self.net.reset_one()),
             5 => {
-                let to = (host as u64 + 1 + self.random.below(self.hosts.len() as u64 - 1)) % self.hosts.len() as u64;
+                let to = (host as u64 + 1 + self.random.below(self.hosts.len() as u64 - 1))
+                    % self.hosts.len() as u64;
                 let ns = self.random.within([100_000, 50 * MS]);
                 self.net.stall(host as u64 + 1, to + 1, ns);
             }

@@ -286,7 +286,8 @@ pub fn look_up(jobs: &Jobs, disk: &Disk, prepare: &Prepare, slot: &SlotPlan) -> 
         None => slot.tasks.iter().map(|_| None).collect(),
         Some(checkpoint) => {
             let store = InMemory::new();
-            let states = slot.tasks.iter().flat_map(|task| &task.restore).flat_map(|operator| &operator.states);
+            let states =
+                slot.tasks.iter().flat_map(|task| &task.restore).flat_map(|operator| &operator.states);
             for file in states.filter_map(|state| state.file.as_ref()) {
                 let bytes = disk.read(&format!("{STORE}/{}", file.path));
                 if let (Some(bytes), Ok(path)) = (bytes, ObjectPath::parse(&file.path)) {

@@ -33,6 +33,8 @@ pub enum State {
 pub struct Leader {
     pub state: State,
     pub epoch: u64,
+    /// Jobs that its opening looks at.
+    known: BTreeSet<u128>,
     /// Its wall clock minus simulated time, and how far the one it uses has jumped.
     base_ms: u64,
     pub jumped_ms: u64,
@@ -41,36 +43,44 @@ pub struct Leader {
     pub tick_ns: u64,
 }
 
-fn record_path(job: JobId) -> String {
-    format!("{STORE}/jobs/{job}/job.json")
-}
-
-/// Records of all jobs.
+/// Records of all jobs: of each the one of the newest epoch.
 pub fn records(disk: &Disk) -> Vec<(JobId, JobRecord)> {
     let ids = disk.list(&format!("{STORE}/jobs")).into_iter().filter_map(|name| name.parse::<JobId>().ok());
     let read = |id| {
-        let bytes = disk.read(&record_path(id))?;
+        let dir = format!("{STORE}/jobs/{id}");
+        let names = disk.list(&dir).into_iter().filter_map(|name| {
+            let epoch = name.strip_prefix("job-")?.strip_suffix(".json")?.parse::<u64>().ok()?;
+            Some((epoch, name))
+        });
+        let bytes = disk.read(&format!("{dir}/{}", names.max()?.1))?;
         Some((id, serde_json::from_slice(&bytes).expect("invariant: a record is replaced by rename")))
     };
     ids.filter_map(read).collect()
 }
 
-/// Writes a record.
+/// Writes a record, under the name of its epoch.
 ///
 /// # Errors
 /// The disk is full.
 pub fn save(disk: &Disk, job: JobId, record: &JobRecord) -> Result<(), String> {
+    let path = format!("{STORE}/jobs/{job}/job-{}.json", record.epoch);
     let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
-    disk.replace(&record_path(job), bytes).map_err(|error| format!("{}: {error}", record_path(job)))
+    disk.replace(&path, bytes).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Jobs whose checkpoints a new leader looks at: nothing of one that is over and clean is ever read again.
+fn concerned(disk: &Disk) -> BTreeSet<u128> {
+    let concerns = |record: &JobRecord| !record.state.is_over() || !record.cleaned;
+    records(disk).into_iter().filter(|(_, record)| concerns(record)).map(|(id, _)| id.0).collect()
 }
 
 impl Leader {
     /// A process that wants to lead.
     pub fn start(disk: &Disk, base_ms: u64) -> Self {
-        let concerns = |record: &JobRecord| !record.state.is_over() || !record.cleaned;
-        let jobs = records(disk).into_iter().filter(|(_, record)| concerns(record)).map(|(id, _)| id.0);
+        let known = concerned(disk);
         Leader {
-            state: State::Opening(Box::new(Opening::new(jobs.collect()))),
+            state: State::Opening(Box::new(Opening::new(known.iter().copied().collect()))),
+            known,
             epoch: 0,
             base_ms,
             jumped_ms: 0,
@@ -83,6 +93,17 @@ impl Leader {
     /// Its own clock.
     pub fn now_ms(&self, now_ns: u64) -> u64 {
         self.base_ms + self.jumped_ms + now_ns / 1_000_000
+    }
+
+    /// A job came up that its opening did not look at: it opens another epoch.
+    pub fn reopens(&mut self, disk: &Disk) -> bool {
+        let concerned = concerned(disk);
+        let again = !concerned.is_subset(&self.known);
+        if again {
+            self.state = State::Opening(Box::new(Opening::new(concerned.iter().copied().collect())));
+            self.known = concerned;
+        }
+        again
     }
 
     /// Its epoch is open: it takes up its jobs. What follows is to be carried out.

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use tidegate_checkpoint::Metadata;
 use tidegate_graph::PENDING;
-use tidegate_stream::source::{Next, Pause, SourceContext};
 use tidegate_record::{Field, from_snapshot};
+use tidegate_stream::source::{Next, Pause, SourceContext};
 use tidegate_stream::testing::collect;
 use tidegate_stream::{AggregateFunction, Args, Fault, Job, JobResult, Source, SourceReader, TaskError};
 use xxhash_rust::xxh3::xxh3_64;
@@ -23,8 +23,8 @@ const KEYS: u64 = 16;
 const PAYLOAD_MAX: u64 = 900;
 
 /// A source pauses before one record in so many, for up to so long.
-const PAUSE_EVERY: u64 = 64;
-const PAUSE_NS_MAX: u64 = 2_000_000;
+const PAUSE_EVERY: u64 = 16;
+const PAUSE_NS_MAX: u64 = 8_000_000;
 /// Keeps the choice of pauses apart from that of keys.
 const PAUSES: u64 = 0x5061_7573;
 
@@ -149,7 +149,11 @@ pub fn ledger(job: &mut Job, args: &Args) -> JobResult {
             out.emit([entry[0], entry[1], entry[2], state[0], state[1]]);
         })
         .sink("counted", collect("/out/counted"));
-    entries.branch().key_by(|entry| entry[2]).aggregate("total", Total).sink("totals", collect("/out/totals"));
+    entries
+        .branch()
+        .key_by(|entry| entry[2])
+        .aggregate("total", Total)
+        .sink("totals", collect("/out/totals"));
     entries
         .branch()
         .map("payload", payload)
@@ -264,7 +268,9 @@ impl Reference {
         let mut counts = vec![0; self.counted.len()];
         let rows = visible::<T>(disk, name)?;
         for row in &rows {
-            let [partition, number, ..] = row.as_ref() else { return Err(format!("{name}: a row is too short")) };
+            let [partition, number, ..] = row.as_ref() else {
+                return Err(format!("{name}: a row is too short"));
+            };
             let index = number.checked_mul(self.partitions).and_then(|first| first.checked_add(*partition));
             let index = index.and_then(|index| usize::try_from(index).ok()).filter(|at| *at < counts.len());
             match index.filter(|at| same(row, &self.counted[*at])) {
@@ -282,7 +288,10 @@ impl Reference {
                 }
             };
             if count != wanted {
-                return Err(format!("{name}: row {:?} is there {count} times, {wanted} would be right", &all[..2]));
+                return Err(format!(
+                    "{name}: row {:?} is there {count} times, {wanted} would be right",
+                    &all[..2]
+                ));
             }
         }
         Ok(rows.len() as u64)

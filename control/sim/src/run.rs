@@ -176,12 +176,16 @@ fn verdict(cluster: &mut Cluster, tally: &mut Tally) -> Result<(), String> {
         JobState::Finished => Expected::Whole,
         JobState::Failed if tally.rots > 0 => Expected::Part,
         state => {
-            let texts = record.exceptions.iter().map(|exception| format!("{}: {}", exception.name, exception.text));
+            let texts =
+                record.exceptions.iter().map(|exception| format!("{}: {}", exception.name, exception.text));
             return Err(format!("the job is {state}\n{}", texts.collect::<Vec<_>>().join("\n")));
         }
     };
     tally.records = cluster.reference.check(&cluster.disk, &expected)?;
-    let pending = |path: &String| path.contains(tidegate_graph::PENDING);
+    // A leader that was replaced may begin an attempt after the end, and is deposed at its first commit: what its tasks
+    // wrote is nobody's.
+    let epoch = format!("-e{}-a", record.epoch);
+    let pending = |path: &String| path.contains(tidegate_graph::PENDING) && path.contains(&epoch);
     let left: Vec<String> = cluster.disk.below(OUT).into_iter().filter(pending).collect();
     match left.first().filter(|_| record.state == JobState::Finished) {
         None => Ok(()),

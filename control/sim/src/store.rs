@@ -70,7 +70,8 @@ fn done(disk: &Disk, op: &StoreOp) -> Result<StoreDone, String> {
         StoreOp::ReadEpochs => {
             let claims = epochs(disk).filter(|(_, settled)| !settled).map(|(epoch, _)| epoch).collect();
             let newest = epochs(disk).filter(|(_, settled)| *settled).map(|(epoch, _)| epoch).max();
-            let read = |epoch| settled(disk, epoch).ok_or_else(|| format!("epochs/{epoch}.settled is damaged"));
+            let read =
+                |epoch| settled(disk, epoch).ok_or_else(|| format!("epochs/{epoch}.settled is damaged"));
             StoreDone::Epochs { claims, settled: newest.map(read) }
         }
         StoreOp::ClaimEpoch(record) => create(disk, &layout::epoch(record.epoch), encoded(record.encode())?)?,

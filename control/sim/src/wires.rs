@@ -14,6 +14,7 @@ use tidegate_taskmanager::agent;
 use crate::cluster::{Cluster, Event, JOB, JOB_ID, MS, Process, args};
 use crate::host::look_up;
 use crate::leader::{Leader, State, Work, records, save};
+use crate::ledger::OUT;
 use crate::store;
 
 /// What comes out of a stream.
@@ -98,8 +99,9 @@ impl Cluster {
             Event::Opening { leader } => self.open(leader),
             Event::Work { leader } => self.work(leader),
             Event::Late(op) => {
-                self.say(|| format!("a late operation is carried out: {}", words(&op)));
-                self.carry_out(0, &op).map(drop)
+                let done = store::execute(&self.disk, &op);
+                self.say(|| format!("store, late: {} → {}", words(&op), answer(&done)));
+                Ok(())
             }
             Event::Cut(link) => {
                 self.cut(link);
@@ -160,7 +162,8 @@ impl Cluster {
                 self.tell_host(index, agent::Input::Disconnected(reason.to_owned()))
             }
             Mail::Bytes(bytes) => {
-                let envelope = Envelope::<ToTaskManager>::decode(&bytes).map_err(|error| error.to_string())?;
+                let envelope =
+                    Envelope::<ToTaskManager>::decode(&bytes).map_err(|error| error.to_string())?;
                 let (epoch, seen) = (envelope.epoch, place.epoch_seen);
                 if let ToTaskManager::Registered(registered) = &envelope.body
                     && registered.epoch >= seen
@@ -252,7 +255,12 @@ impl Cluster {
         Ok(())
     }
 
-    fn send_to_leader(&mut self, index: usize, link: u64, envelope: &Envelope<ToJobManager>) -> Result<(), String> {
+    fn send_to_leader(
+        &mut self,
+        index: usize,
+        link: u64,
+        envelope: &Envelope<ToJobManager>,
+    ) -> Result<(), String> {
         if let ToJobManager::Failed { fault, .. } = &envelope.body {
             self.say(|| format!("host {}: attempt failed: {fault}", index + 1));
         }
@@ -331,8 +339,14 @@ impl Cluster {
             OpeningStep::Opened(leadership) => {
                 let (now_ns, restart) = (self.net.now_ns(), self.restart);
                 let (disk, jobs) = (self.disk.clone(), self.jobs.clone());
+                if self.leaders[index].reopens(&disk) {
+                    self.after(MS, Event::Opening { leader: index });
+                    return Ok(());
+                }
                 let actions = self.leaders[index].lead(&disk, &jobs, &leadership, restart, now_ns);
-                self.say(|| format!("JobManager {index} leads epoch {}: {:?}", leadership.epoch, leadership.legal));
+                self.say(|| {
+                    format!("JobManager {index} leads epoch {}: {:?}", leadership.epoch, leadership.legal)
+                });
                 self.act_leader(index, actions)?;
             }
         }
@@ -480,9 +494,16 @@ impl Cluster {
 
     fn save(&mut self, record: &tidegate_jobmanager::JobRecord) -> Result<(), String> {
         let flaky = self.random.chance(self.flaky);
-        let result = if flaky && self.random.chance(32_768) { Ok(()) } else { save(&self.disk, JOB_ID, record) };
+        let result =
+            if flaky && self.random.chance(32_768) { Ok(()) } else { save(&self.disk, JOB_ID, record) };
         let found = records(&self.disk);
+        let before = self.over;
         self.over = found.iter().any(|(_, record)| record.state.is_over() && record.cleaned);
+        let alone = self.leaders.iter().filter(|leader| !leader.is_gone()).count() == 1;
+        if self.over && !before && alone {
+            let left = self.disk.below(OUT).into_iter().find(|path| path.contains(tidegate_graph::PENDING));
+            assert_eq!(left, None, "nothing pending is left of a job that is over and clean");
+        }
         self.say(|| format!("record: {} attempt {}: {result:?}", record.state, record.attempt));
         if flaky { Err("the disk did not answer".to_owned()) } else { result }
     }
@@ -542,10 +563,12 @@ impl Cluster {
             return Ok(());
         }
         self.after(50 * MS, Event::Client);
-        let leads = |at: &usize| self.leaders[*at].leads() && !self.paused.contains_key(&Process::Leader(*at));
+        let leads =
+            |at: &usize| self.leaders[*at].leads() && !self.paused.contains_key(&Process::Leader(*at));
         let Some(leader) = (0..self.leaders.len()).rfind(leads) else { return Ok(()) };
         let shape = self.shape;
-        let built = self.jobs.build(JOB, &args(&shape), shape.parallelism).map_err(|error| error.to_string())?;
+        let built =
+            self.jobs.build(JOB, &args(&shape), shape.parallelism).map_err(|error| error.to_string())?;
         let request = JobRequest {
             job: JOB.to_owned(),
             args: args(&shape),
@@ -567,7 +590,9 @@ fn words(op: &StoreOp) -> String {
         StoreOp::PutMetadata { metadata, outputs } => {
             format!("publish {} of attempt {} (outputs: {outputs})", metadata.id, metadata.attempt)
         }
-        StoreOp::Sink(tidegate_checkpoint::SinkOp::Rename { files }) => format!("rename {} files", files.len()),
+        StoreOp::Sink(tidegate_checkpoint::SinkOp::Rename { files }) => {
+            format!("rename {} files", files.len())
+        }
         op => {
             let mut text = format!("{op:?}");
             text.truncate(text.char_indices().nth(160).map_or(text.len(), |(at, _)| at));

@@ -25,6 +25,7 @@ impl Job {
         let record = JobRecord {
             version: RECORD_VERSION,
             id: id.to_string(),
+            epoch: config.epoch,
             request,
             graph_fingerprint: planned.graph.fingerprint(),
             graph: planned.graph,
@@ -50,7 +51,8 @@ impl Job {
 
     /// A job from the directory; [`Job::resume`] sets it going.
     pub(super) fn recover(found: Found, config: &CoreConfig, rank: u64) -> Self {
-        let Found { record, id, planned, legal } = found;
+        let Found { mut record, id, planned, legal } = found;
+        record.epoch = config.epoch;
         let mut job = Job::from_record(id, record, legal, config, rank);
         job.broken = match planned {
             None => None,

@@ -9,6 +9,7 @@ use crate::core::{Core, CoreConfig, Found};
 use crate::directory::{Directory, Entry};
 use crate::limits::{ACCEPT_QUEUE, DRAIN_TIMEOUT_MS, SERVER_STOP_MS};
 use crate::memory::Meter;
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -128,11 +129,19 @@ async fn prepare(
 ) -> Result<(Core, Vec<crate::core::Action>, LocalStore), StartError> {
     let Parts { config, directory, .. } = parts;
     let store = LocalStore::open(directory.root())?;
-    let entries = directory.jobs()?;
     // Nothing of a job that is over and clean is ever read again.
     let concerns = |entry: &&Entry| entry.record.as_ref().map_or(true, |r| !r.state.is_over() || !r.cleaned);
-    let jobs = entries.iter().filter(concerns).map(|entry| entry.id.0).collect();
-    let leadership = open_epoch(&store, jobs).await?;
+    let ids =
+        |entries: &[Entry]| entries.iter().filter(concerns).map(|entry| entry.id.0).collect::<BTreeSet<_>>();
+    let (entries, leadership) = loop {
+        let known = ids(&directory.jobs()?);
+        let leadership = open_epoch(&store, known.iter().copied().collect()).await?;
+        // What another leader wrote before it was replaced counts; a job that it took meanwhile was not looked at.
+        let entries = directory.jobs()?;
+        if ids(&entries).is_subset(&known) {
+            break (entries, leadership);
+        }
+    };
     let mut found = Vec::new();
     for entry in entries {
         let Entry { id, record } = entry;
