@@ -27,6 +27,7 @@ use publish::{Publish, Published};
 use restore::{Restore, RestoreStep, Scope};
 use run::{Pending, Run};
 use std::collections::BTreeSet;
+use tidegate_wire::plant::{Plant, planted};
 
 /// The store work under way.
 #[derive(Clone, Debug)]
@@ -447,7 +448,7 @@ impl Coordinator {
 
     /// Output is committed: tasks are told, then old checkpoints go.
     fn committed(&mut self, now_ms: u64) -> Option<StoreOp> {
-        let below = self.legal.first().map_or(0, |legal| legal.id);
+        let below = if planted(Plant::DeleteReferenced) { self.next_id } else { self.oldest() };
         let retain = Work::Delete(StoreOp::Retain { job: self.info.job, below });
         let Work::Publish(publish) = std::mem::replace(&mut self.work, retain) else {
             panic!("invariant: only a publication is committed")
@@ -462,6 +463,11 @@ impl Coordinator {
             self.run = None;
         }
         self.next_op(now_ms)
+    }
+
+    /// The oldest checkpoint that is kept.
+    fn oldest(&self) -> u64 {
+        self.legal.first().map_or(0, |legal| legal.id)
     }
 
     fn restored(&mut self, now_ms: u64) -> Option<StoreOp> {

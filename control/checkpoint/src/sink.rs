@@ -15,6 +15,7 @@ use crate::limits::SINK_BATCH_FILES;
 use crate::metadata::Committable;
 use std::collections::VecDeque;
 use tidegate_graph::PendingFolder;
+use tidegate_wire::plant::{Plant, planted};
 
 /// An operation on output files; paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,8 +203,9 @@ impl SinkCommit {
         take_back: Vec<Committable>,
         files: Vec<Committable>,
     ) -> Self {
-        let mut machine = SinkCommit::new(job, upto, true);
-        machine.todo.extend(roots.iter().cloned().map(Todo::FenceRoot));
+        let fenced = !planted(Plant::SkipFence);
+        let mut machine = SinkCommit::new(job, upto, fenced);
+        machine.todo.extend(roots.iter().filter(|_| fenced).cloned().map(Todo::FenceRoot));
         machine.todo.extend(batches(take_back).map(Todo::TakeBack));
         machine.commit(files);
         machine.todo.extend(roots.into_iter().map(Todo::CleanRoot));
@@ -344,6 +346,10 @@ impl SinkCommit {
         for (file, moved) in files.into_iter().zip(moved) {
             match *moved {
                 Moved::Done => {}
+                Moved::SourceAbsent if planted(Plant::CommitOnce) => {
+                    let (pending, target) = (self.source(&file), file.target);
+                    self.fail(SinkError::Missing { pending, target })?;
+                }
                 Moved::SourceAbsent | Moved::TargetExists => unclear.push(file),
                 Moved::WrongLength(found) => {
                     let path = self.source(&file);

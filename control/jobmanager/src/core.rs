@@ -30,6 +30,7 @@ use tidegate_graph::JobGraph;
 use tidegate_rpc::{
     ClusterId, Envelope, Fault, FaultKind, JobId, Refusal, Registered, ToJobManager, ToTaskManager,
 };
+use tidegate_wire::plant::{Plant, planted};
 
 /// What the core knows from the start.
 #[derive(Clone, Debug)]
@@ -484,6 +485,9 @@ impl Core {
     }
 
     fn disconnected(&mut self, conn: u64, reason: &str, now_ms: u64) {
+        if planted(Plant::MissLostTaskManager) {
+            return;
+        }
         let Some((taskmanager, leaving)) = self.registry.forget(conn) else { return };
         let text = if leaving {
             format!("TaskManager {taskmanager:016x} has left")

@@ -16,6 +16,9 @@ use crate::ledger::{Expected, OUT};
 /// Accidents of one run, at most; after that the sun shines and the job must come to its end.
 const ACCIDENTS_MAX: u64 = 8;
 
+/// Turns between two accidents: up to two to the power of this.
+const GAP_BITS: u64 = 12;
+
 /// What an accident leaves behind may make an attempt fail for so long.
 const AFTERMATH_NS: u64 = 10_000 * MS;
 
@@ -127,14 +130,14 @@ fn drive(
     random: &mut Random,
     tally: &mut Tally,
 ) -> Result<(), String> {
-    let Shape { records, parallelism, quantum, .. } = cluster.shape;
-    let pace = 4 + records / u64::from(parallelism * quantum) / 2;
     let mut accidents = random.within([2, ACCIDENTS_MAX]);
-    let rots = random.chance(6_000);
+    let rots = random.chance(16_384);
     while accidents > 0 && !cluster.over {
-        cluster.run(random.within([1, pace]))?;
+        // Now and then close together, mostly far apart.
+        let turns = 1 << random.below(GAP_BITS);
+        cluster.run(random.within([1, turns]))?;
         // Most of them wait until there is a job.
-        if !random.chance(if cluster.submitted { 12_000 } else { 500 }) {
+        if !cluster.submitted && !random.chance(2_000) {
             continue;
         }
         let kind = random.below(KINDS.len() as u64) as usize;
@@ -142,7 +145,7 @@ fn drive(
             accidents -= 1;
             tally.struck[kind] += 1;
         }
-        if rots && tally.rots == 0 && random.chance(16_384) {
+        if rots && tally.rots == 0 && cluster.history.completed() > 0 && random.chance(32_768) {
             tally.rots += u64::from(cluster.rot());
         }
         cluster.reference.check(&cluster.disk, &Expected::Part)?;
@@ -150,7 +153,7 @@ fn drive(
     cluster.calm(weather)?;
     let calm_ns = cluster.net.now_ns();
     while !(cluster.over && cluster.idle()) {
-        cluster.run(pace)?;
+        cluster.run(64)?;
         let now_ns = cluster.net.now_ns();
         if now_ns > calm_ns + END_NS {
             return Err(format!("the job does not come to its end\n{}", cluster.wait_graph()));

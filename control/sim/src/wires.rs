@@ -6,7 +6,7 @@
 
 use tidegate_checkpoint::{OpeningStep, StoreDone, StoreOp};
 use tidegate_jobmanager::core::{Action, Input, Level, Submission};
-use tidegate_jobmanager::{JobRequest, Planned};
+use tidegate_jobmanager::{JobRecord, JobRequest, JobState, Planned};
 use tidegate_rpc::{Envelope, Heartbeat, ToJobManager, ToTaskManager};
 use tidegate_stream::slot::SlotCommand;
 use tidegate_taskmanager::agent;
@@ -492,15 +492,18 @@ impl Cluster {
         self.tell_leader(index, input)
     }
 
-    fn save(&mut self, record: &tidegate_jobmanager::JobRecord) -> Result<(), String> {
+    fn save(&mut self, record: &JobRecord) -> Result<(), String> {
         let flaky = self.random.chance(self.flaky);
         let result =
             if flaky && self.random.chance(32_768) { Ok(()) } else { save(&self.disk, JOB_ID, record) };
         let found = records(&self.disk);
         let before = self.over;
-        self.over = found.iter().any(|(_, record)| record.state.is_over() && record.cleaned);
+        let clean = found.iter().any(|(_, record)| record.state.is_over() && record.cleaned);
+        // A job whose every checkpoint is damaged says so, and keeps what may still be of use to somebody.
+        let damaged = |record: &JobRecord| self.history.rotten && record.state == JobState::Failed;
+        self.over = clean || found.iter().any(|(_, record)| damaged(record));
         let alone = self.leaders.iter().filter(|leader| !leader.is_gone()).count() == 1;
-        if self.over && !before && alone {
+        if clean && !before && alone {
             let left = self.disk.below(OUT).into_iter().find(|path| path.contains(tidegate_graph::PENDING));
             assert_eq!(left, None, "nothing pending is left of a job that is over and clean");
         }

@@ -37,11 +37,31 @@ pub enum Plant {
     ForgetPartition = 15,
     /// A read-out buffer is released, and its credit never given back.
     LoseQuota = 16,
+    /// A publication whose answer was lost is taken for done.
+    CommitUnpublished = 17,
+    /// An acknowledgement counts for whatever checkpoint is pending.
+    TakeAnyAcknowledgement = 18,
+    /// Commands of a JobManager that was replaced are obeyed.
+    SkipEpochCheck = 19,
+    /// A leader commits without asking whether it still leads.
+    CommitUnconfirmed = 20,
+    /// A restore takes every checkpoint it finds, whoever published it.
+    IgnoreSettled = 21,
+    /// A checkpoint is complete when all tasks but one have acknowledged it.
+    CompleteTooEarly = 22,
+    /// Old checkpoints are deleted together with the newest one.
+    DeleteReferenced = 23,
+    /// A file that was committed before is missed when it is committed again.
+    CommitOnce = 24,
+    /// Nobody notices that a TaskManager is gone.
+    MissLostTaskManager = 25,
+    /// Attempts that are over are not shut out of the output.
+    SkipFence = 26,
 }
 
 impl Plant {
     /// All of them, with the names they go by.
-    pub const ALL: [(&'static str, Plant); 15] = [
+    pub const ALL: [(&'static str, Plant); 25] = [
         ("skip-alignment", Plant::SkipAlignment),
         ("barrier-overtakes-data", Plant::BarrierOvertakesData),
         ("lose-credit", Plant::LoseCredit),
@@ -57,6 +77,16 @@ impl Plant {
         ("wrong-owner", Plant::WrongOwner),
         ("forget-partition", Plant::ForgetPartition),
         ("lose-quota", Plant::LoseQuota),
+        ("commit-unpublished", Plant::CommitUnpublished),
+        ("take-any-acknowledgement", Plant::TakeAnyAcknowledgement),
+        ("skip-epoch-check", Plant::SkipEpochCheck),
+        ("commit-unconfirmed", Plant::CommitUnconfirmed),
+        ("ignore-settled", Plant::IgnoreSettled),
+        ("complete-too-early", Plant::CompleteTooEarly),
+        ("delete-referenced", Plant::DeleteReferenced),
+        ("commit-once", Plant::CommitOnce),
+        ("miss-lost-taskmanager", Plant::MissLostTaskManager),
+        ("skip-fence", Plant::SkipFence),
     ];
 
     /// The bug of this name.

@@ -7,6 +7,7 @@
 use crate::metadata::{Committable, Metadata};
 use crate::sink::{SinkCommit, SinkError, SinkStep};
 use crate::store::{StoreDone, StoreOp};
+use tidegate_wire::plant::{Plant, planted};
 
 #[derive(Clone, Debug)]
 enum Stage {
@@ -80,7 +81,7 @@ impl Publish {
     /// An operation may or may not have happened.
     pub(super) fn failed(&mut self) {
         if matches!(self.stage, Stage::Put | Stage::Void) {
-            self.stage = Stage::Read;
+            self.stage = if planted(Plant::CommitUnpublished) { Stage::Confirm } else { Stage::Read };
         }
     }
 
@@ -99,7 +100,7 @@ impl Publish {
                 Published::Lost("its metadata could not be written".to_owned())
             }
             (Stage::Confirm, StoreDone::Newest(newest)) => {
-                if newest > self.metadata.epoch {
+                if newest > self.metadata.epoch && !planted(Plant::CommitUnconfirmed) {
                     return Published::Deposed { newest };
                 }
                 let files: Vec<Committable> = self.metadata.committables();

@@ -12,6 +12,7 @@ use crate::metadata::{Committable, Metadata};
 use crate::sink::{SinkCommit, SinkStep};
 use crate::store::{Scanned, ScannedState, StoreDone, StoreOp};
 use std::collections::{BTreeSet, VecDeque};
+use tidegate_wire::plant::{Plant, planted};
 
 /// What of the coordinator a restore reads and adds to.
 pub(super) struct Scope<'a> {
@@ -118,7 +119,9 @@ impl Restore {
         self.epoch = scope.epoch;
         self.has_roots = !scope.roots.is_empty();
         match (&mut self.stage, done) {
-            (Stage::Confirm, StoreDone::Newest(newest)) if newest > scope.epoch => {
+            (Stage::Confirm, StoreDone::Newest(newest))
+                if newest > scope.epoch && !planted(Plant::CommitUnconfirmed) =>
+            {
                 self.stage = Stage::Deposed(newest);
             }
             (Stage::Confirm, StoreDone::Newest(_)) => self.stage = Stage::Scan,
@@ -148,7 +151,10 @@ impl Restore {
             let refused = match &entry.state {
                 ScannedState::Present { epoch } => {
                     let legal = Legal { id: entry.id, epoch: *epoch };
-                    if *epoch != scope.epoch && !scope.legal.contains(&legal) {
+                    if *epoch != scope.epoch
+                        && !scope.legal.contains(&legal)
+                        && !planted(Plant::IgnoreSettled)
+                    {
                         continue;
                     }
                     None

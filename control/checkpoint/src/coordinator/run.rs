@@ -8,6 +8,7 @@ use super::publish::Publish;
 use super::{Action, Coordinator, Work};
 use crate::metadata::{Alignment, Metadata, Task, TaskPart};
 use std::collections::{BTreeMap, BTreeSet};
+use tidegate_wire::plant::{Plant, planted};
 
 /// Pause after a failed checkpoint before the next is tried, in milliseconds, if `min_pause` is shorter.
 const FAILURE_PAUSE_MS: u64 = 500;
@@ -110,7 +111,8 @@ impl Coordinator {
 
     pub(super) fn acknowledge(&mut self, attempt: u32, checkpoint: u64, part: TaskPart, now_ms: u64) {
         let (Some(run), Some(pending)) = (&mut self.run, &mut self.pending) else { return };
-        let expected = (pending.attempt, pending.id) == (attempt, checkpoint) && run.attempt == attempt;
+        let expected = (pending.attempt, pending.id) == (attempt, checkpoint) && run.attempt == attempt
+            || planted(Plant::TakeAnyAcknowledgement);
         if !expected || !run.tasks.contains(&part.task) || pending.parts.contains_key(&part.task) {
             return;
         }
@@ -123,7 +125,8 @@ impl Coordinator {
         }
         self.stats.acknowledged(checkpoint, part.bytes, part.alignment_ns);
         pending.parts.insert(part.task, part);
-        if pending.parts.len() == run.tasks.len() {
+        let missing = usize::from(planted(Plant::CompleteTooEarly));
+        if pending.parts.len() + missing == run.tasks.len() {
             self.publish(now_ms);
         }
     }
