@@ -43,8 +43,9 @@ pub struct Shape {
     pub segments: u32,
     pub quantum: u32,
     pub zero_copy: bool,
-    /// Of checkpoints, and how many are kept.
+    /// Of checkpoints, after what time they are given up, and how many are kept.
     pub interval_ms: u64,
+    pub timeout_ms: u64,
     pub retained: usize,
     /// How long an operation on the store takes at most.
     pub store_ns: u64,

@@ -34,6 +34,11 @@ impl History {
         self.completed.len() as u64
     }
 
+    /// Attempts that were prepared.
+    pub fn attempts(&self) -> u64 {
+        self.prepared.len() as u64
+    }
+
     /// A leader's operation was carried out, whatever it heard of it.
     ///
     /// # Errors

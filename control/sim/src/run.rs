@@ -70,6 +70,7 @@ fn shape(random: &mut Random) -> Shape {
         quantum: [1, 3, 9, 40][random.below(4) as usize],
         zero_copy: random.chance(16_384),
         interval_ms: [10, 15, 30][random.below(3) as usize],
+        timeout_ms: [60_000, 60_000, 400, 150][random.below(4) as usize],
         retained: random.within([1, 4]) as usize,
         store_ns: [MS / 10, MS, 8 * MS][random.below(3) as usize],
         control_ns: [MS / 10, MS, 20 * MS][random.below(3) as usize],
@@ -104,7 +105,8 @@ pub fn run(seed: u64, told: bool) -> Result<(Tally, Vec<String>), Wrong> {
     let result = caught(|| drive(&mut cluster, weather, &mut random, &mut tally));
     let SimCounts { short, late, flips, .. } = cluster.net.counts();
     (tally.short, tally.late, tally.flips) = (short, late, flips);
-    (tally.checkpoints, tally.restarts) = (cluster.history.completed(), cluster.stopped.len() as u64);
+    (tally.checkpoints, tally.restarts) =
+        (cluster.history.completed(), cluster.history.attempts().saturating_sub(1));
     tally.leaders = cluster.leaders.len() as u64;
     tally.virtual_ns = cluster.net.now_ns();
     tally.trace = cluster.trace_hash();
@@ -136,8 +138,8 @@ fn drive(
         // Now and then close together, mostly far apart.
         let turns = 1 << random.below(GAP_BITS);
         cluster.run(random.within([1, turns]))?;
-        // Most of them wait until there is a job.
-        if !cluster.submitted && !random.chance(2_000) {
+        // Most of them wait until something runs.
+        if cluster.idle() && !random.chance(2_000) {
             continue;
         }
         let kind = random.below(KINDS.len() as u64) as usize;

@@ -578,7 +578,7 @@ impl Cluster {
             parallelism: shape.parallelism,
             checkpoint_interval_ms: Some(shape.interval_ms),
             min_pause_ms: 0,
-            checkpoint_timeout_ms: 60_000,
+            checkpoint_timeout_ms: shape.timeout_ms,
             tolerable_failures: 3,
             retained: shape.retained,
         };
