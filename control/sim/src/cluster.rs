@@ -111,6 +111,8 @@ pub enum Event {
     StartLeader,
     /// Somebody submits the job, until it is taken.
     Client,
+    /// Somebody wants it no more.
+    Cancel,
     Resume(Process),
     Room,
     Healthy,
@@ -159,6 +161,7 @@ pub struct Cluster {
     pub reference: Reference,
     /// The job was taken; its record says that it is over.
     pub submitted: bool,
+    pub cancelled: bool,
     pub over: bool,
     /// Operations on the store that fail, of 65,536.
     pub flaky: u32,
@@ -202,6 +205,7 @@ impl Cluster {
             history: History::default(),
             reference: Reference::new(shape.records, u64::from(shape.parallelism), shape.parallelism),
             submitted: false,
+            cancelled: false,
             over: false,
             flaky: 0,
             calm_ns: None,

@@ -62,7 +62,7 @@ impl Cluster {
             5 => {
                 let to = (host as u64 + 1 + self.random.below(self.hosts.len() as u64 - 1))
                     % self.hosts.len() as u64;
-                let ns = self.random.within([100_000, 50 * MS]);
+                let ns = self.random.within([100_000, 200 * MS]);
                 self.net.stall(host as u64 + 1, to + 1, ns);
             }
             6 | 7 => self.kill_leader(leader.unwrap_or_default(), kind == 7)?,

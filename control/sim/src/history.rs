@@ -24,6 +24,8 @@ pub struct History {
     /// Who completed an id.
     completed: BTreeMap<u64, (u64, u32)>,
     prepared: BTreeSet<(u64, u32)>,
+    /// What is visible when a checkpoint is the last one, for all that were published.
+    cuts: Vec<(u64, Expected)>,
     /// Something in the store was damaged: what is told of it cannot be checked any more.
     pub rotten: bool,
 }
@@ -32,6 +34,21 @@ impl History {
     /// Checkpoints that completed.
     pub fn completed(&self) -> u64 {
         self.completed.len() as u64
+    }
+
+    /// A job that was cancelled shows what one checkpoint covers, and none that completed before a later one.
+    ///
+    /// # Errors
+    /// What is visible is no such thing.
+    pub fn check_cut(&self, disk: &Disk, reference: &Reference) -> Result<u64, String> {
+        let newest = self.completed.keys().next_back().copied();
+        let nothing = [(0, Expected::At(Vec::new()))];
+        let cuts = nothing.iter().filter(|_| newest.is_none()).chain(&self.cuts);
+        let mut cuts = cuts.filter(|(id, _)| Some(*id) >= newest);
+        match cuts.find_map(|(_, cut)| reference.check(disk, cut).ok()) {
+            Some(rows) => Ok(rows),
+            None => Err(format!("what is visible is what no checkpoint from {newest:?} on covers")),
+        }
     }
 
     /// Attempts that were prepared.
@@ -55,6 +72,7 @@ impl History {
                 let Metadata { epoch, id, job, .. } = **metadata;
                 let base = store::settled(disk, epoch).and_then(|record| record.base(job));
                 let before = self.published.insert(epoch, id).max(base);
+                self.cuts.push((id, Expected::of(metadata)));
                 if before >= Some(id) {
                     return Err(format!(
                         "epoch {epoch} publishes checkpoint {id} after checkpoint {before:?}"

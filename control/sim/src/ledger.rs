@@ -23,7 +23,7 @@ const KEYS: u64 = 16;
 const PAYLOAD_MAX: u64 = 900;
 
 /// A source pauses before one record in so many, for up to so long.
-const PAUSE_EVERY: u64 = 16;
+const PAUSE_EVERY: u64 = 10;
 const PAUSE_NS_MAX: u64 = 12_000_000;
 /// Keeps the choice of pauses apart from that of keys.
 const PAUSES: u64 = 0x5061_7573;

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidegate_jobmanager::JobState;
 use tidegate_ring::sim::{Random, SimCounts, Weather};
 
-use crate::cluster::{Cluster, MS, Shape};
+use crate::cluster::{Cluster, Event, MS, Shape};
 use crate::faults::KINDS;
 use crate::leader::records;
 use crate::ledger::{Expected, OUT};
@@ -60,20 +60,24 @@ fn shape(random: &mut Random) -> Shape {
     let hosts = random.within([2, 3]);
     let slots = random.within([1, 2]) as u32;
     let parallelism = random.within([2, hosts * u64::from(slots)]) as u32;
+    let store_ns = [MS / 10, MS, 4 * MS][random.below(3) as usize];
+    let control_ns = [MS / 10, MS, 10 * MS][random.below(3) as usize];
+    let quick_ms = 30 + 4 * (store_ns + control_ns) / MS;
     Shape {
         hosts,
         slots,
         parallelism,
-        records: random.within([300, 900]),
+        records: random.within([250, 800]),
         // From what the job needs at least to plenty.
         segments: [0, 96, 128, 512][random.below(4) as usize],
         quantum: [1, 3, 9, 40][random.below(4) as usize],
         zero_copy: random.chance(16_384),
-        interval_ms: [10, 15, 30][random.below(3) as usize],
-        timeout_ms: [60_000, 60_000, 400, 150][random.below(4) as usize],
+        interval_ms: [10, 10, 20][random.below(3) as usize],
+        // Long, or little more than a checkpoint takes when nothing is in its way.
+        timeout_ms: [60_000, 400, quick_ms, quick_ms][random.below(4) as usize],
         retained: random.within([1, 4]) as usize,
-        store_ns: [MS / 10, MS, 8 * MS][random.below(3) as usize],
-        control_ns: [MS / 10, MS, 20 * MS][random.below(3) as usize],
+        store_ns,
+        control_ns,
     }
 }
 
@@ -134,6 +138,9 @@ fn drive(
 ) -> Result<(), String> {
     let mut accidents = random.within([2, ACCIDENTS_MAX]);
     let rots = random.chance(16_384);
+    if random.chance(4_000) {
+        cluster.after(random.within([100, 400]) * MS, Event::Cancel);
+    }
     while accidents > 0 && !cluster.over {
         // Now and then close together, mostly far apart.
         let turns = 1 << random.below(GAP_BITS);
@@ -179,6 +186,11 @@ fn verdict(cluster: &mut Cluster, tally: &mut Tally) -> Result<(), String> {
     let [(_, record)] = found.as_slice() else { return Err(format!("{} jobs have a record", found.len())) };
     let expected = match record.state {
         JobState::Finished => Expected::Whole,
+        JobState::Canceled if cluster.cancelled && tally.rots == 0 => {
+            tally.records = cluster.history.check_cut(&cluster.disk, &cluster.reference)?;
+            return Ok(());
+        }
+        JobState::Canceled if cluster.cancelled => Expected::Part,
         JobState::Failed if tally.rots > 0 => Expected::Part,
         state => {
             let texts =

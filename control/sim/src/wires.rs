@@ -36,6 +36,10 @@ pub struct Link {
     pub stalled_ns: [u64; 2],
 }
 
+/// Whom to answer.
+const SUBMIT: u64 = 1;
+const CANCEL: u64 = 2;
+
 const TO_LEADER: usize = 0;
 const TO_HOST: usize = 1;
 
@@ -115,6 +119,7 @@ impl Cluster {
                 Ok(())
             }
             Event::Client => self.submit(),
+            Event::Cancel => self.cancel(),
             Event::Resume(process) => self.resume(process),
             Event::Room => {
                 self.say(|| "there is room on the disk".to_owned());
@@ -402,6 +407,11 @@ impl Cluster {
                 }
                 Action::Store { op, body, .. } => self.queue_work(index, Work::Store { op, body }),
                 Action::Save { save, record, .. } => self.queue_work(index, Work::Save { save, record }),
+                Action::Answer { ticket: CANCEL, answer } => {
+                    self.say(|| format!("JobManager {index} is to cancel the job: {answer:?}"));
+                    // It is not there yet, or it is over.
+                    self.cancelled |= answer.is_ok() || self.submitted;
+                }
                 Action::Answer { answer, .. } => {
                     if answer.is_ok() {
                         self.say(|| format!("JobManager {index} takes the job"));
@@ -561,14 +571,28 @@ impl Cluster {
 
     // ---- the person with the job ----
 
+    /// The newest JobManager that answers.
+    fn serving(&self) -> Option<usize> {
+        let serves =
+            |at: &usize| self.leaders[*at].leads() && !self.paused.contains_key(&Process::Leader(*at));
+        (0..self.leaders.len()).rfind(serves)
+    }
+
+    fn cancel(&mut self) -> Result<(), String> {
+        if self.cancelled {
+            return Ok(());
+        }
+        self.after(50 * MS, Event::Cancel);
+        let Some(leader) = self.serving().filter(|_| self.submitted) else { return Ok(()) };
+        self.tell_leader(leader, Input::Cancel { ticket: CANCEL, job: JOB_ID })
+    }
+
     fn submit(&mut self) -> Result<(), String> {
         if self.submitted {
             return Ok(());
         }
         self.after(50 * MS, Event::Client);
-        let leads =
-            |at: &usize| self.leaders[*at].leads() && !self.paused.contains_key(&Process::Leader(*at));
-        let Some(leader) = (0..self.leaders.len()).rfind(leads) else { return Ok(()) };
+        let Some(leader) = self.serving() else { return Ok(()) };
         let shape = self.shape;
         let built =
             self.jobs.build(JOB, &args(&shape), shape.parallelism).map_err(|error| error.to_string())?;
@@ -584,7 +608,7 @@ impl Cluster {
         };
         let planned = Planned { graph: built.graph, outputs: built.outputs };
         let submission = Submission { id: JOB_ID, request, planned, objection: None };
-        self.tell_leader(leader, Input::Submit { ticket: 1, submission: Box::new(submission) })
+        self.tell_leader(leader, Input::Submit { ticket: SUBMIT, submission: Box::new(submission) })
     }
 }
 
