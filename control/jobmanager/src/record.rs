@@ -175,12 +175,21 @@ impl JobRecord {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use tidegate_graph::{Operator, OperatorKind, Vertex};
     use tidegate_rpc::JobId;
 
-    /// A record of a job without vertices.
+    /// A record of a job that is nothing but a source.
     pub(crate) fn record(id: JobId) -> JobRecord {
-        let graph =
-            JobGraph { name: "job".into(), max_parallelism: 128, vertices: Vec::new(), edges: Vec::new() };
+        let operator = Operator { id: 1, name: "source".into(), kind: OperatorKind::Source };
+        let vertex = Vertex {
+            id: 0,
+            name: "source".into(),
+            parallelism: 1,
+            slot_group: "default".into(),
+            operators: vec![operator],
+        };
+        let vertices = vec![vertex];
+        let graph = JobGraph { name: "job".into(), max_parallelism: 128, vertices, edges: Vec::new() };
         JobRecord {
             version: RECORD_VERSION,
             id: id.to_string(),

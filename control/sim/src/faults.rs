@@ -42,7 +42,7 @@ impl Cluster {
         let up = self.hosts[host].up.is_some();
         let happens = match kind {
             0..=3 => up,
-            6 | 7 | 8 => leader.is_some(),
+            6..=8 => leader.is_some(),
             9 => self.leaders.iter().filter(|leader| !leader.is_gone()).count() == 1,
             10 | 11 => self.links.values().any(|link| !link.cut),
             12 => !self.disk.is_full(),

@@ -120,7 +120,7 @@ fn done(disk: &Disk, op: &StoreOp) -> Result<StoreDone, String> {
 pub fn execute_partly(disk: &Disk, op: &StoreOp, part: u64) {
     let some = |len: usize| (part % (len as u64 + 1)) as usize;
     match op {
-        StoreOp::PutMetadata { metadata, outputs: true } if part % 2 == 0 => {
+        StoreOp::PutMetadata { metadata, outputs: true } if part.is_multiple_of(2) => {
             // The object is put there whole or not at all; but there are two.
             let _ = put_outputs(disk, metadata);
         }

@@ -304,6 +304,8 @@ impl Job {
 
     /// No task runs any more: nothing pending may stay.
     pub(super) fn clean(&mut self, cx: &mut Cx<'_>, state: JobState) {
+        // Cancelled before it was taken: it was written down, and that is all that was asked for.
+        self.answer_submitted(cx, &Ok(self.id));
         self.phase = Phase::Cleaning { state };
         self.coordinate(cx, ckpt::Input::End { attempt: self.record.attempt });
     }

@@ -56,7 +56,7 @@ pub(super) enum Then {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The first record is being written; the tickets are answered then.
+    /// The first record is being written; the tickets are answered once it is, and this leader known to lead still.
     Submitting,
     /// The number of the next attempt is being written.
     SavingAttempt,
@@ -221,6 +221,11 @@ impl Job {
         self.phase == Phase::Submitting
     }
 
+    /// Whoever repeats the submission is answered together with the first.
+    pub(super) fn is_unanswered(&self) -> bool {
+        !self.tickets.is_empty()
+    }
+
     /// It was never written down and never will be.
     pub(super) fn is_unsaved(&self) -> bool {
         self.is_being_submitted() && self.saver.retry_at_ms.is_some()
@@ -296,7 +301,6 @@ impl Job {
     fn reached(&mut self, cx: &mut Cx<'_>, goal: Goal) {
         match (goal, self.phase) {
             (Goal::Submitted, Phase::Submitting) => {
-                self.answer_submitted(cx, &Ok(self.id));
                 cx.log(Level::Info, format!("job {} ({}) was submitted", self.id, self.record.request.job));
                 if self.record.state == JobState::Cancelling {
                     self.clean(cx, JobState::Canceled);
@@ -312,7 +316,8 @@ impl Job {
         }
     }
 
-    /// Answers everybody who submitted it.
+    /// Answers everybody who submitted it. A leader that was replaced never gets so far: its successor may not know of
+    /// the job, so nobody may be told that it was taken.
     pub(super) fn answer_submitted(&mut self, cx: &mut Cx<'_>, answer: &Result<JobId, Rejection>) {
         for ticket in self.tickets.drain(..) {
             cx.actions.push(Action::Answer { ticket, answer: answer.clone() });
@@ -357,8 +362,12 @@ impl Job {
                     self.fail(cx, kind, "CheckpointFailed", reason, None, None);
                 }
                 ckpt::Action::OutputsReady { attempt } => self.start(cx, attempt),
-                ckpt::Action::Restored { point, .. } => self.restored(cx, point),
+                ckpt::Action::Restored { point, .. } => {
+                    self.answer_submitted(cx, &Ok(self.id));
+                    self.restored(cx, point);
+                }
                 ckpt::Action::RestoreFailed { reason, permanent, .. } => {
+                    self.answer_submitted(cx, &Ok(self.id));
                     self.restore_failed(cx, reason, permanent);
                 }
                 ckpt::Action::Ended { leftover } => self.cleaned(cx, leftover),

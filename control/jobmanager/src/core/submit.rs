@@ -17,8 +17,8 @@ impl Core {
         if let Some(known) = self.jobs.get_mut(&id) {
             let answer = if known.record.request != submission.request {
                 Err(Rejection::new(409, format!("job {id} exists with another request; choose another id")))
-            } else if known.is_being_submitted() {
-                // Its record may yet turn out not to be writable.
+            } else if known.is_unanswered() {
+                // Its record may yet turn out not to be writable, or this leader to be replaced.
                 return known.tickets.push(ticket);
             } else {
                 Ok(id)

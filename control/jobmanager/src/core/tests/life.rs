@@ -671,3 +671,22 @@ fn what_a_record_remembers_is_bounded() {
     assert_eq!(sim.records[&JobId(JOB)].restored.len(), max);
     assert_eq!(sim.checkpoints(JOB)["restored"].as_array().unwrap().len(), max);
 }
+
+#[test]
+fn a_job_is_taken_only_when_its_leader_is_known_to_lead() {
+    let mut sim = Sim::with(1);
+    let silent: fn(&StoreOp) -> Option<StoreDone> =
+        |op| matches!(op, StoreOp::NewestEpoch).then(|| StoreDone::Failed("no answer".into()));
+    sim.answer_instead = Some(silent);
+    let planned = Planned::from(graph(2));
+    for ticket in [70, 71] {
+        let (request, planned) = (request(2, None), planned.clone());
+        let submission = Box::new(Submission { id: JobId(JOB), request, planned, objection: None });
+        sim.input(Input::Submit { ticket, submission });
+    }
+    assert!(sim.records.contains_key(&JobId(JOB)) && sim.answers.is_empty(), "somebody else may lead");
+    sim.answer_instead = None;
+    sim.pass(1_000);
+    assert_eq!([70, 71].map(|ticket| sim.answers.remove(&ticket)), [(); 2].map(|()| Some(Ok(JobId(JOB)))));
+    assert_eq!(sim.state(JOB), "RUNNING");
+}
