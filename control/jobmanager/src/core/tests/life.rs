@@ -417,16 +417,9 @@ fn a_repeated_submission_is_answered_when_the_record_is_durable_and_not_before()
         let repeated = sim.core.handle(Input::Submit { ticket: 2, submission: submission() }, now_ms);
         assert_eq!(repeated, [], "nobody knows yet whether the record can be written");
         let saved = sim.core.handle(Input::Saved { job: JobId(JOB), save: *save, result: disk }, now_ms);
-        let answers: Vec<_> = saved
-            .into_iter()
-            .filter_map(|action| match action {
-                Action::Answer { ticket, answer } => {
-                    Some((ticket, answer.err().map(|refused| refused.status)))
-                }
-                _ => None,
-            })
-            .collect();
-        assert_eq!(answers, [(1, status), (2, status)]);
+        sim.carry_on(saved);
+        let answers = [1, 2].map(|ticket| sim.answers.remove(&ticket).expect("it is answered"));
+        assert_eq!(answers.map(|answer| answer.err().map(|refused| refused.status)), [status; 2]);
     }
 }
 
