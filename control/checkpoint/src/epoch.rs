@@ -178,6 +178,13 @@ impl Opening {
         }
     }
 
+    /// These are the jobs now. A look at the store begins with [`StoreOp::ReadEpochs`]; whoever carries that out tells
+    /// the jobs of that moment first. A job that an older leader took before the claim is among them then; one that it
+    /// takes later is never acknowledged, and publishes nothing that counts.
+    pub fn know(&mut self, jobs: Vec<u128>) {
+        self.jobs = jobs;
+    }
+
     /// What to do next.
     pub fn step(&mut self) -> OpeningStep {
         if std::mem::take(&mut self.wait) {

@@ -33,8 +33,6 @@ pub enum State {
 pub struct Leader {
     pub state: State,
     pub epoch: u64,
-    /// Jobs that its opening looks at.
-    known: BTreeSet<u128>,
     /// Its wall clock minus simulated time, and how far the one it uses has jumped.
     base_ms: u64,
     pub jumped_ms: u64,
@@ -69,18 +67,16 @@ pub fn save(disk: &Disk, job: JobId, record: &JobRecord) -> Result<(), String> {
 }
 
 /// Jobs whose checkpoints a new leader looks at: nothing of one that is over and clean is ever read again.
-fn concerned(disk: &Disk) -> BTreeSet<u128> {
+pub fn concerned(disk: &Disk) -> Vec<u128> {
     let concerns = |record: &JobRecord| !record.state.is_over() || !record.cleaned;
     records(disk).into_iter().filter(|(_, record)| concerns(record)).map(|(id, _)| id.0).collect()
 }
 
 impl Leader {
     /// A process that wants to lead.
-    pub fn start(disk: &Disk, base_ms: u64) -> Self {
-        let known = concerned(disk);
+    pub fn start(base_ms: u64) -> Self {
         Leader {
-            state: State::Opening(Box::new(Opening::new(known.iter().copied().collect()))),
-            known,
+            state: State::Opening(Box::new(Opening::new(Vec::new()))),
             epoch: 0,
             base_ms,
             jumped_ms: 0,
@@ -93,17 +89,6 @@ impl Leader {
     /// Its own clock.
     pub fn now_ms(&self, now_ns: u64) -> u64 {
         self.base_ms + self.jumped_ms + now_ns / 1_000_000
-    }
-
-    /// A job came up that its opening did not look at: it opens another epoch.
-    pub fn reopens(&mut self, disk: &Disk) -> bool {
-        let concerned = concerned(disk);
-        let again = !concerned.is_subset(&self.known);
-        if again {
-            self.state = State::Opening(Box::new(Opening::new(concerned.iter().copied().collect())));
-            self.known = concerned;
-        }
-        again
     }
 
     /// Its epoch is open: it takes up its jobs. What follows is to be carried out.

@@ -13,7 +13,7 @@ use tidegate_taskmanager::agent;
 
 use crate::cluster::{Cluster, Event, JOB, JOB_ID, MS, Process, args};
 use crate::host::look_up;
-use crate::leader::{Leader, State, Work, records, save};
+use crate::leader::{Leader, State, Work, concerned, records, save};
 use crate::ledger::OUT;
 use crate::store;
 
@@ -320,7 +320,7 @@ impl Cluster {
         // Nobody's wall clock is right.
         let base_ms = 1_700_000_000_000 + self.random.below(7_200_000);
         let leader = self.leaders.len();
-        self.leaders.push(Leader::start(&self.disk, base_ms));
+        self.leaders.push(Leader::start(base_ms));
         self.say(|| format!("JobManager {leader} starts"));
         self.after(MS, Event::Opening { leader });
     }
@@ -330,6 +330,9 @@ impl Cluster {
         match opening.step() {
             OpeningStep::Wait(ms) => self.after(ms * MS, Event::Opening { leader: index }),
             OpeningStep::Op(op) => {
+                if op == StoreOp::ReadEpochs {
+                    opening.know(concerned(&self.disk));
+                }
                 let done = self.carry_out(0, &op)?;
                 if let State::Opening(opening) = &mut self.leaders[index].state {
                     opening.handle(done);
@@ -344,10 +347,6 @@ impl Cluster {
             OpeningStep::Opened(leadership) => {
                 let (now_ns, restart) = (self.net.now_ns(), self.restart);
                 let (disk, jobs) = (self.disk.clone(), self.jobs.clone());
-                if self.leaders[index].reopens(&disk) {
-                    self.after(MS, Event::Opening { leader: index });
-                    return Ok(());
-                }
                 let actions = self.leaders[index].lead(&disk, &jobs, &leadership, restart, now_ns);
                 self.say(|| {
                     format!("JobManager {index} leads epoch {}: {:?}", leadership.epoch, leadership.legal)

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tidegate_checkpoint::{Leadership, LocalStore, Opening, OpeningStep};
+use tidegate_checkpoint::{Leadership, LocalStore, Opening, OpeningStep, StoreOp};
 use tidegate_graph::JobGraph;
 use tidegate_rpc::server;
 use tokio::sync::{mpsc, watch};
@@ -129,19 +129,9 @@ async fn prepare(
 ) -> Result<(Core, Vec<crate::core::Action>, LocalStore), StartError> {
     let Parts { config, directory, .. } = parts;
     let store = LocalStore::open(directory.root())?;
-    // Nothing of a job that is over and clean is ever read again.
-    let concerns = |entry: &&Entry| entry.record.as_ref().map_or(true, |r| !r.state.is_over() || !r.cleaned);
-    let ids =
-        |entries: &[Entry]| entries.iter().filter(concerns).map(|entry| entry.id.0).collect::<BTreeSet<_>>();
-    let (entries, leadership) = loop {
-        let known = ids(&directory.jobs()?);
-        let leadership = open_epoch(&store, known.iter().copied().collect()).await?;
-        // What another leader wrote before it was replaced counts; a job that it took meanwhile was not looked at.
-        let entries = directory.jobs()?;
-        if ids(&entries).is_subset(&known) {
-            break (entries, leadership);
-        }
-    };
+    let leadership = open_epoch(&store, directory).await?;
+    // Read again: what another leader wrote before it was replaced counts.
+    let entries = directory.jobs()?;
     let mut found = Vec::new();
     for entry in entries {
         let Entry { id, record } = entry;
@@ -169,16 +159,28 @@ async fn prepare(
     Ok((core, first, store))
 }
 
-async fn open_epoch(store: &LocalStore, jobs: Vec<u128>) -> Result<Leadership, StartError> {
-    let mut opening = Opening::new(jobs);
+async fn open_epoch(store: &LocalStore, directory: &Directory) -> Result<Leadership, StartError> {
+    let mut opening = Opening::new(Vec::new());
     loop {
         match opening.step() {
-            OpeningStep::Op(op) => opening.handle(store.execute(op).await),
+            OpeningStep::Op(op) => {
+                if op == StoreOp::ReadEpochs {
+                    opening.know(concerned(directory)?);
+                }
+                opening.handle(store.execute(op).await);
+            }
             OpeningStep::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             OpeningStep::Opened(leadership) => return Ok(leadership),
             OpeningStep::Failed(error) => return Err(error.into()),
         }
     }
+}
+
+/// Jobs whose checkpoints are looked at: nothing of one that is over and clean is ever read again.
+fn concerned(directory: &Directory) -> Result<Vec<u128>, StartError> {
+    let entries = directory.jobs()?;
+    let concerns = |entry: &&Entry| entry.record.as_ref().map_or(true, |r| !r.state.is_over() || !r.cleaned);
+    Ok(entries.iter().filter(concerns).map(|entry| entry.id.0).collect())
 }
 
 async fn plan(config: &JobManagerConfig, record: &crate::record::JobRecord) -> Result<JobGraph, String> {
