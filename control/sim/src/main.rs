@@ -10,6 +10,7 @@ mod host;
 mod leader;
 mod ledger;
 mod run;
+mod shell;
 mod store;
 mod wires;
 
@@ -29,7 +30,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// Of the first seed that is wrong, so many of the last lines are told.
 const LINES: usize = 60;
 
-/// Runs the real slot loop, tasks, exchange, credits and wire in a network that has a seed, delays and accidents, and holds
+/// Runs the real TaskManagers and JobManagers, without threads, on a network, a disk and clocks with accidents, and holds
 /// every committed row against a plain loop. A failure names its seed; the same seed gives the same run.
 #[derive(Parser, Debug)]
 #[command(name = "tidegate-sim", version)]
