@@ -27,7 +27,7 @@ use publish::{Publish, Published};
 use restore::{Restore, RestoreStep, Scope};
 use run::{Pending, Run};
 use std::collections::BTreeSet;
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 /// The store work under way.
 #[derive(Clone, Debug)]

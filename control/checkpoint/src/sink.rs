@@ -15,7 +15,7 @@ use crate::limits::SINK_BATCH_FILES;
 use crate::metadata::Committable;
 use std::collections::VecDeque;
 use tidegate_graph::PendingFolder;
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 /// An operation on output files; paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,10 +27,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tidegate_checkpoint::{Legal, StoreDone, StoreOp};
 use tidegate_graph::JobGraph;
+use tidegate_plant::{Plant, planted};
 use tidegate_rpc::{
     ClusterId, Envelope, Fault, FaultKind, JobId, Refusal, Registered, ToJobManager, ToTaskManager,
 };
-use tidegate_wire::plant::{Plant, planted};
 
 /// What the core knows from the start.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use tidegate_arena::{Arena, Granted, Holder, HolderKind, Segment, Shard, Shared};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, ReceiveOrder, Violation};
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 use tidegate_wire::{Body, Entry};
 
 use crate::event::Event;

@@ -43,5 +43,5 @@ pub use plan::{
 };
 pub use ports::Ports;
 pub use report::{ChannelCounters, Counters, GateReport, PartitionReport, PortUsage};
-pub use tidegate_wire::plant;
+pub use tidegate_plant as plant;
 pub use turned_away::{Cause as TurnedAwayBecause, TurnedAway, Watcher};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tidegate_arena::{Arena, Sealed, Segment, Shared, spsc};
 use tidegate_flow::limits::EVENTS_MAX;
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 use crate::event::Event;
 use crate::limits::LOCAL_SEGMENTS_MAX;

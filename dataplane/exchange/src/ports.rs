@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Shard};
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 use crate::event::Event;
 use crate::gate::{Gate, Input};

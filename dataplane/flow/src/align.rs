@@ -8,7 +8,7 @@
 //! State: `over` is the newest checkpoint that ended at this gate; `current > over` while one is being aligned;
 //! `arrived ≤ live`.
 
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 /// What a gate must do after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

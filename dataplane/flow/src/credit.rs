@@ -8,7 +8,7 @@
 //! Inequalities: `SendCredit::available ≤ CREDITS_MAX`; at the consumer `outstanding` never exceeds what the gate reserved
 //! for the channel, and data is accepted only while `outstanding > 0`.
 
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 use crate::error::Violation;
 use crate::limits::CREDITS_MAX;

@@ -40,7 +40,6 @@ mod error;
 mod hello;
 mod limits;
 mod manifest;
-pub mod plant;
 mod raw;
 pub mod referee;
 mod writer;

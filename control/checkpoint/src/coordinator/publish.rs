@@ -7,7 +7,7 @@
 use crate::metadata::{Committable, Metadata};
 use crate::sink::{SinkCommit, SinkError, SinkStep};
 use crate::store::{StoreDone, StoreOp};
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 #[derive(Clone, Debug)]
 enum Stage {

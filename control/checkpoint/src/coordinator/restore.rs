@@ -12,7 +12,7 @@ use crate::metadata::{Committable, Metadata};
 use crate::sink::{SinkCommit, SinkStep};
 use crate::store::{Scanned, ScannedState, StoreDone, StoreOp};
 use std::collections::{BTreeSet, VecDeque};
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 /// What of the coordinator a restore reads and adds to.
 pub(super) struct Scope<'a> {

@@ -8,7 +8,7 @@ use super::publish::Publish;
 use super::{Action, Coordinator, Work};
 use crate::metadata::{Alignment, Metadata, Task, TaskPart};
 use std::collections::{BTreeMap, BTreeSet};
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 /// Pause after a failed checkpoint before the next is tried, in milliseconds, if `min_pause` is shorter.
 const FAILURE_PAUSE_MS: u64 = 500;

@@ -8,10 +8,9 @@ use crate::limits::REGISTER_TIMEOUT_MS;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use tidegate_graph::SlotOffer;
+use tidegate_plant::{Plant, planted};
 use tidegate_rpc::limits::SLOTS_PER_TASKMANAGER_MAX;
 use tidegate_rpc::{ClusterId, Heartbeat, JobId, MemoryUse, Refusal, Register, SlotMetrics};
-use tidegate_rpc::{ClusterId, Heartbeat, JobId, Refusal, Register, SlotMetrics};
-use tidegate_wire::plant::{Plant, planted};
 
 /// All connections and TaskManagers.
 #[derive(Debug, Default)]

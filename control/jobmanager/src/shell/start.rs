@@ -9,7 +9,6 @@ use crate::core::{Core, CoreConfig, Found};
 use crate::directory::{Directory, Entry};
 use crate::limits::{ACCEPT_QUEUE, DRAIN_TIMEOUT_MS, SERVER_STOP_MS};
 use crate::memory::Meter;
-use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! of the files thread, whose decisions these are.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -24,9 +25,11 @@ impl SimFilesThread {
     /// The thread's side and each slot's. `tell` has one entry per slot.
     pub fn new(roots: &Roots, tell: Vec<Deliver>) -> (Self, Vec<SlotFiles>) {
         let (requests, inbox) = mpsc::channel(tell.len().max(1) * FILE_REQUESTS_PER_SLOT);
-        let sides = tell.into_iter().zip(0..);
+        let (sides, bytes) = (tell.into_iter().zip(0..), Arc::default());
         let (slots, lendings) = sides
-            .map(|(tell, slot)| SlotFiles::new(slot, requests.clone(), roots.clone(), tell))
+            .map(|(tell, slot)| {
+                SlotFiles::new(slot, requests.clone(), roots.clone(), Arc::clone(&bytes), tell)
+            })
             .collect::<(Vec<_>, Vec<_>)>();
         (Self { core: Core::default(), inbox, lendings, ready: VecDeque::new() }, slots)
     }

@@ -3,7 +3,7 @@
 //! Owns nothing; borrows the gate, the shard and the control lists for one turn of the task.
 
 use tidegate_arena::{Arena, Shard};
-use tidegate_wire::plant::{Plant, planted};
+use tidegate_plant::{Plant, planted};
 
 use super::{Buffer, Gate, GateItem, InRoute, Phase, list};
 use crate::ports::LinkQueues;

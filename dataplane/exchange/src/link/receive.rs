@@ -1,8 +1,8 @@
 //! Receiving: scattered into the payloads of the open train and the staging area, checked before anything is believed.
 
 use tidegate_flow::{Place, Step, Violation};
+use tidegate_plant::{Plant, planted};
 use tidegate_ring::{IoFault, ReceivePart, ReceiveParts, Ring};
-use tidegate_wire::plant::{Plant, planted};
 use tidegate_wire::{Body, End, Entry, Kind, WireError, payload_crc};
 
 use super::{Link, LinkState, PayloadSlot};

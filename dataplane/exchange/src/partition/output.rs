@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Shard};
+use tidegate_plant::{Plant, planted};
 use tidegate_record::{Record, Slot, WriteError};
-use tidegate_wire::plant::{Plant, planted};
 
 use super::{Partition, Queued, list};
 use crate::error::EmitError;

@@ -2,6 +2,8 @@
 //!
 //! Only with the feature `plant`, which no release carries ([`PLANTED`] is asserted against there); without it
 //! [`planted`] is the constant `false`. At most one bug is planted at a time, for the whole process.
+#![no_std]
+#![forbid(unsafe_code)]
 
 /// A bug that can be planted. The number is what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
