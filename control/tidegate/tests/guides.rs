@@ -2,14 +2,17 @@
 //! shows. `GUIDES=write cargo test -p tidegate --test guides` writes what it prints into the pages.
 //!
 //! In a page, a block `console` has commands after `$ `, each followed by its output (both streams) and `[exit N]` where
-//! that is not 0; a block `yaml NAME`, `json NAME` or `toml NAME` is a file that later commands find; what is between
-//! `<!-- COMMAND -->` and `<!-- end -->` is the output of the command as Markdown.
+//! that is not 0; a block `yaml NAME`, `json NAME`, `toml NAME` or `sh NAME` is a file that later commands find, and those of
+//! the index are found by the commands of every page; what is between `<!-- COMMAND -->` and `<!-- end -->` is the output of
+//! the command as Markdown.
 //!
 //! Always: a number of two or more digits in the text of a page is in one of its blocks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use tidegate::stream::error::Fault;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/guides")
@@ -26,8 +29,9 @@ fn pages() -> Vec<(PathBuf, String)> {
 /// What a shell in `folder` prints, without blanks at the ends of lines.
 fn run(folder: &Path, command: &str) -> String {
     let binaries = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().expect("it is in a folder");
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &format!("exec 2>&1\n{command}")]).current_dir(folder).env_clear();
+    // With all that it started: a role that does not come up must not hold up the test for ever.
+    let mut shell = Command::new("timeout");
+    shell.args(["120", "/bin/sh", "-c", &format!("exec 2>&1\n{command}")]).current_dir(folder).env_clear();
     shell.env("PATH", format!("{}:/usr/bin:/bin", binaries.display())).stdin(Stdio::null());
     let output = shell.output().expect("there is a shell");
     let mut text = String::new();
@@ -41,9 +45,14 @@ fn run(folder: &Path, command: &str) -> String {
     text
 }
 
-/// The page with every output as it is now.
-fn rendered(page: &str) -> String {
+/// The page with every output as it is now. Its commands find the files of the index as well.
+fn rendered(page: &str, index: &str) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    for block in index.split("```sh ").skip(1) {
+        let (name, text) = block.split_once('\n').expect("a name is on a line");
+        let text = text.split("```").next().expect("it ends");
+        fs::write(folder.path().join(name), text).expect("written");
+    }
     let mut lines = page.lines();
     let mut text = String::new();
     let mut push = |line: &str| {
@@ -83,8 +92,9 @@ fn rendered(page: &str) -> String {
 
 #[test]
 fn every_command_prints_what_the_page_shows() {
+    let index = fs::read_to_string(folder().join("README.md")).expect("an index");
     for (path, page) in pages() {
-        let now = rendered(&page);
+        let now = rendered(&page, &index);
         if std::env::var_os("GUIDES").is_some_and(|what| what == "write") {
             // At once, as the other tests read it meanwhile.
             let new = path.with_extension("new");
@@ -136,5 +146,26 @@ fn the_index_names_every_page_and_troubleshooting_every_error() {
     let troubles = &pages.iter().find(|(path, _)| path.ends_with("troubleshooting.md")).expect("a page").1;
     for code in 1..=13 {
         assert!(troubles.contains(&format!("\n### E{code}: ")), "E{code}");
+    }
+    let faults = [
+        Fault::User,
+        Fault::Panic,
+        Fault::FanOut,
+        Fault::Output,
+        Fault::Data,
+        Fault::Source,
+        Fault::Input,
+        Fault::Sink,
+        Fault::Files,
+        Fault::State,
+        Fault::TooLarge,
+        Fault::Memory,
+        Fault::Heap,
+        Fault::Setup,
+        Fault::Exchange,
+        Fault::Runtime,
+    ];
+    for fault in faults {
+        assert!(troubles.contains(&format!("`{}`", fault.party())), "{fault:?}");
     }
 }

@@ -145,8 +145,7 @@ fn a_pods_memory_limit_is_the_size_of_its_process_and_its_plan_holds() {
 /// The binary knows every flag of a container, and their values are of the form.
 fn takes_its_command_line(pod: &str) {
     let arguments = block(pod, "args:").into_iter().map(|line| line.trim_start().trim_start_matches("- "));
-    // The kubelet puts the address there. The roles do not read configuration files yet.
-    let arguments = arguments.filter(|argument| !argument.starts_with("--config="));
+    // The kubelet puts the address there.
     let arguments: Vec<String> =
         arguments.map(|argument| argument.replace("$(POD_IP)", "192.0.2.1")).collect();
     assert!(arguments.len() > 2, "{pod}");
