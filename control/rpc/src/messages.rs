@@ -43,6 +43,8 @@ pub struct Register {
     pub segment_size: u32,
     /// Segments in each slot's shard.
     pub segments_per_slot: u32,
+    /// Links to slots of other TaskManagers that each slot has room for, both directions counted.
+    pub links_per_slot: u32,
     /// How its memory is divided.
     pub memory: MemoryPlan,
     /// What drives the network, for people.

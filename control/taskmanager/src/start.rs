@@ -159,7 +159,7 @@ impl TaskManager {
             .map_err(StartError::Endpoint)?;
         let data_address = endpoint.address();
         let pool = ReaderPool::new(READER_THREADS).map_err(thread_error("reader pool"))?;
-        let Slots { driver, arena, slots, ports, from_slots } =
+        let Slots { driver, connections, arena, slots, ports, from_slots } =
             start_slots(&config, &shape, &endpoint, &pool)?;
         let roots = Roots::default();
         // The files thread comes last: what the slots may lock is worth more than what it may.
@@ -180,6 +180,7 @@ impl TaskManager {
             binary_fingerprint: config.binary_fingerprint,
             segment_size: shape.segment.bytes() as u32,
             segments_per_slot: shape.segments,
+            links_per_slot: connections,
             memory: memory::registered(&config.plan),
             driver: driver_report(&report, driver, &pages),
             cancel_max: config.cancel_max,
@@ -262,6 +263,8 @@ impl Shape {
 /// The slots of a process, their threads waiting to be told the cluster.
 struct Slots {
     driver: Chosen,
+    /// Places for links in the ring of each.
+    connections: u32,
     arena: Arena,
     slots: Vec<SlotHandle>,
     ports: Vec<SlotPort>,
@@ -350,7 +353,7 @@ fn try_slots(
             }
         }
     }
-    Ok(Slots { driver, arena, slots, ports, from_slots })
+    Ok(Slots { driver, connections, arena, slots, ports, from_slots })
 }
 
 /// The control thread's body: run, then let everything go in order.

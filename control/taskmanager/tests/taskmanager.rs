@@ -9,7 +9,7 @@ use tidegate_rpc::{ClusterId, Envelope, Refusal, Register, Registered, ToJobMana
 use tidegate_stream::Jobs;
 use tidegate_taskmanager::agent::End;
 use tidegate_taskmanager::files::FilesDriver;
-use tidegate_taskmanager::limits::{CANCEL_MAX, TICK};
+use tidegate_taskmanager::limits::{CANCEL_MAX, CONNECTIONS_MIN, TICK};
 use tidegate_taskmanager::{
     Driver, Ended, Registration, RunningTaskManager, StartError, TaskManager, TaskManagerConfig,
 };
@@ -115,6 +115,7 @@ fn it_registers_sends_heartbeats_and_says_goodbye() {
         }
     });
     assert_eq!((register.slots, register.segments_per_slot, register.binary_fingerprint), (2, 16, 42));
+    assert!((CONNECTIONS_MIN..=32).contains(&register.links_per_slot), "as planned, or what may be locked");
     assert_eq!((register.taskmanager, register.data_address), (running.id, running.data_address));
     drop(script); // Its end of the stream, too.
     assert_eq!(running.wait(), Ended::Agent(End::Drained));

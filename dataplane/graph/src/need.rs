@@ -1,4 +1,4 @@
-//! How many segments each slot must have before a job can start there, and who asks for most of them. No state.
+//! How many segments and links each slot must have before a job can start there, and who asks for most of them. No state.
 //!
 //! Always true: `minimum <= wanted`, and both are the sums over the slot's partitions, gates and links. What stays within a
 //! process takes no link and nothing of the gate: the consumer reads the producer's segments where they lie. A slot that
@@ -62,8 +62,10 @@ pub struct SlotNeed {
     pub gates: u32,
     /// Number of links to and from slots of other TaskManagers.
     pub links: u32,
-    /// The edge that asks for most, if the slot has any: what to change when the need is too much.
+    /// The edge that asks for most segments, if the slot has any: what to change when the need is too much.
     pub most: Option<EdgeNeed>,
+    /// The edge that asks for most links, if the slot has any.
+    pub most_links: Option<EdgeNeed>,
 }
 
 /// What one edge asks for in one slot: its partitions, gates, and the links that no edge before it needed.
@@ -75,6 +77,8 @@ pub struct EdgeNeed {
     pub name: String,
     /// Its segments.
     pub segments: Segments,
+    /// Its links.
+    pub links: u32,
 }
 
 /// What each slot of the placement must have, ascending by slot.
@@ -89,7 +93,7 @@ fn slot_need(graph: &JobGraph, placement: &Placement, slot: SlotId) -> SlotNeed 
     let mut tally = Tally {
         placement,
         slot,
-        edges: vec![Segments::default(); graph.edges.len()],
+        edges: vec![(Segments::default(), 0); graph.edges.len()],
         links: BTreeSet::new(),
     };
     let (mut partitions, mut gates) = (0, 0);
@@ -108,22 +112,27 @@ fn slot_need(graph: &JobGraph, placement: &Placement, slot: SlotId) -> SlotNeed 
         }
     }
     let mut segments = Segments::default();
-    tally.edges.iter().for_each(|&edge| segments.add(edge));
+    tally.edges.iter().for_each(|&(edge, _)| segments.add(edge));
     SlotNeed {
         slot,
         segments,
         partitions,
         gates,
         links: tally.links.len() as u32,
-        most: most(graph, &tally.edges),
+        most: most(graph, &tally.edges, |segments, _| (segments.wanted, segments.minimum)),
+        most_links: most(graph, &tally.edges, |_, links| (links, 0)),
     }
 }
 
-/// The edge that wants most, and of equals the first.
-fn most(graph: &JobGraph, edges: &[Segments]) -> Option<EdgeNeed> {
-    let asks = |segments: &Segments| (segments.wanted, segments.minimum);
-    let (edge, segments) = (0..).zip(edges).min_by_key(|(_, segments)| Reverse(asks(segments)))?;
-    (segments.wanted > 0).then(|| EdgeNeed { edge, name: graph.edge_name(edge), segments: *segments })
+/// The edge that asks for most, if one asks for any, and of equals the first.
+fn most(
+    graph: &JobGraph,
+    edges: &[(Segments, u32)],
+    asks: impl Fn(Segments, u32) -> (u32, u32),
+) -> Option<EdgeNeed> {
+    let all = (0..).zip(edges).map(|(edge, &(segments, links))| (edge, segments, links));
+    let (edge, segments, links) = all.min_by_key(|&(_, segments, links)| Reverse(asks(segments, links)))?;
+    (asks(segments, links).0 > 0).then(|| EdgeNeed { edge, name: graph.edge_name(edge), segments, links })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,13 +144,14 @@ enum Way {
 struct Tally<'a> {
     placement: &'a Placement,
     slot: SlotId,
-    edges: Vec<Segments>,
+    /// What each edge asks for: segments and links.
+    edges: Vec<(Segments, u32)>,
     links: BTreeSet<(SlotId, Way)>,
 }
 
 impl Tally<'_> {
     fn ask(&mut self, edge: u32, segments: Segments) {
-        self.edges[edge as usize].add(segments);
+        self.edges[edge as usize].0.add(segments);
     }
 
     fn is_remote(&self, peer: Subtask) -> bool {
@@ -152,6 +162,7 @@ impl Tally<'_> {
     fn meet(&mut self, edge: u32, peer: Subtask, way: Way) {
         if self.is_remote(peer) && self.links.insert((self.placement.slot_of(peer), way)) {
             self.ask(edge, Segments::OF_LINK);
+            self.edges[edge as usize].1 += 1;
         }
     }
 }

@@ -99,6 +99,8 @@ fn need_across_processes_counts_each_link_at_both_ends() {
     }
     let most = needs[0].most.as_ref().unwrap();
     assert_eq!((most.edge, most.name.as_str(), most.segments.wanted), (0, "source -> keyed", 38));
+    assert_eq!(needs[0].most_links.as_ref(), Some(most));
+    assert_eq!(most.links, 2);
 }
 
 #[test]
@@ -118,6 +120,8 @@ fn channels_to_one_slot_share_its_link_and_directions_do_not() {
     assert_eq!(needs[0].segments, Segments { minimum: 3 * 2 + 2 * 2, wanted: 33 + 33 + 34 + 2 * 2 });
     assert_eq!(needs[1].segments, Segments { minimum: 2 * 2 + 2 * 2, wanted: (2 * 2 + 32) + 33 + 2 * 2 });
     assert_eq!(needs[1].most.as_ref().unwrap().name, "source -> map");
+    let most = needs[1].most_links.as_ref().unwrap();
+    assert_eq!((most.edge, most.links), (0, 1), "a link that two edges share is the first one's");
 }
 
 #[test]

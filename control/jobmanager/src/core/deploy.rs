@@ -5,6 +5,7 @@
 
 use super::job::{Attempt, Cx, Job, Phase, SlotPhase, clash_check};
 use super::saver::Goal;
+use super::submit::shortage;
 use crate::convert;
 use crate::limits::PREPARE_TIMEOUT_MS;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,16 +29,9 @@ impl Job {
             }
         };
         for need in segment_need(&self.graph, &placement) {
-            let have =
-                cx.registry.get(need.slot.taskmanager).map_or(0, |found| found.register.segments_per_slot);
-            if need.segments.minimum > have {
-                let edge =
-                    need.most.map_or(String::new(), |edge| format!(" (most of them for {})", edge.name));
-                let found = format!(
-                    "a slot with {} segments{edge}; slot {}/{} has {have}",
-                    need.segments.minimum, need.slot.taskmanager, need.slot.slot
-                );
-                self.waiting_for = Some(found);
+            let found = cx.registry.get(need.slot.taskmanager).map(|found| &found.register);
+            if let Some(short) = found.and_then(|register| shortage(&need, register)) {
+                self.waiting_for = Some(short);
                 return self.tasks_wait();
             }
         }

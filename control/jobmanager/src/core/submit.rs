@@ -8,8 +8,9 @@ use super::job::{Cx, Job, clash_check};
 use super::{Action, Core, Rejection, Submission};
 use crate::limits::{ARGS_MAX, JOBS_ACTIVE_MAX, JOBS_LISTED_MAX};
 use crate::record::{JobRequest, JobState};
-use tidegate_graph::{JobGraph, MAX_PARALLELISM_MAX, SlotOffer, place, segment_need};
-use tidegate_rpc::JobId;
+use tidegate_graph::{JobGraph, MAX_PARALLELISM_MAX, Segments, SlotNeed, SlotOffer, place, segment_need};
+use tidegate_memory::plan::keys;
+use tidegate_rpc::{JobId, Register};
 
 impl Core {
     pub(super) fn submit(&mut self, ticket: u64, submission: Submission, now_ms: u64) {
@@ -85,7 +86,7 @@ impl Core {
             return Err(objection.clone());
         }
         self.check_slots(graph)?;
-        self.check_segments(graph)
+        self.check_room(graph)
     }
 
     fn check_slots(&self, graph: &JobGraph) -> Result<(), Rejection> {
@@ -109,30 +110,15 @@ impl Core {
         Err(rejection)
     }
 
-    fn check_segments(&self, graph: &JobGraph) -> Result<(), Rejection> {
+    /// Whether the slots that the job would get now are big enough for it.
+    fn check_room(&self, graph: &JobGraph) -> Result<(), Rejection> {
         let offers: Vec<SlotOffer> = self.registry.offers();
         let Ok(placement) = place(graph, &offers) else { return Ok(()) };
         for need in segment_need(graph, &placement) {
-            let slot = need.slot;
-            let available =
-                self.registry.get(slot.taskmanager).map_or(0, |found| found.register.segments_per_slot);
-            if need.segments.minimum <= available {
-                continue;
+            let found = self.registry.get(need.slot.taskmanager).map(|found| &found.register);
+            if let Some(short) = found.and_then(|register| shortage(&need, register)) {
+                return Err(Rejection::new(422, short));
             }
-            let edge = need.most.map_or_else(String::new, |edge| {
-                format!(
-                    "; edge {:?} asks for most of them: at least {}, {} wanted",
-                    edge.name, edge.segments.minimum, edge.segments.wanted
-                )
-            });
-            return Err(Rejection::new(
-                422,
-                format!(
-                    "not enough segments: slot {} of TaskManager {:016x} needs {}, available {available}{edge}; \
-                     give TaskManagers more segments or lower the parallelism",
-                    slot.slot, slot.taskmanager, need.segments.minimum
-                ),
-            ));
         }
         Ok(())
     }
@@ -145,6 +131,35 @@ impl Core {
             self.jobs.remove(&oldest);
         }
     }
+}
+
+/// What a slot of this TaskManager has too little of for its part of a job: how much is needed, how much there is, which edge
+/// asks for most of it, and what to change.
+pub(super) fn shortage(need: &SlotNeed, register: &Register) -> Option<String> {
+    let slot = format!("slot {} of TaskManager {:016x}", need.slot.slot, need.slot.taskmanager);
+    let (needed, available) = (need.segments.minimum, register.segments_per_slot);
+    if needed > available {
+        let edge = need.most.as_ref().map_or_else(String::new, |edge| {
+            let Segments { minimum, wanted } = edge.segments;
+            format!("; edge {:?} asks for most of them: at least {minimum}, {wanted} wanted", edge.name)
+        });
+        return Some(format!(
+            "not enough segments: {slot} needs {needed}, available {available}{edge}; give TaskManagers more segments or \
+             lower the parallelism"
+        ));
+    }
+    let (needed, available) = (need.links, register.links_per_slot);
+    if needed > available {
+        let edge = need.most_links.as_ref().map_or_else(String::new, |edge| {
+            format!("; edge {:?} asks for most of them: {}", edge.name, edge.links)
+        });
+        return Some(format!(
+            "not enough links to slots of other TaskManagers: {slot} needs {needed}, available {available}{edge}; raise \
+             {} or lower the parallelism",
+            keys::TM_LINKS
+        ));
+    }
+    None
 }
 
 /// The rejection of an id that nobody knows.

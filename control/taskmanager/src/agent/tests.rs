@@ -26,6 +26,7 @@ fn agent(slots: u32) -> Agent {
         binary_fingerprint: 5,
         segment_size: 32768,
         segments_per_slot: 64,
+        links_per_slot: 32,
         memory: tidegate_rpc::MemoryPlan::default(),
         driver: DriverReport::default(),
         cancel_max: CANCEL_MAX,

@@ -185,6 +185,7 @@ impl Sim {
             segment_size: 32 << 10,
             memory: tidegate_rpc::MemoryPlan::default(),
             segments_per_slot: 64,
+            links_per_slot: 32,
             driver: DriverReport::default(),
             held: Vec::new(),
         }

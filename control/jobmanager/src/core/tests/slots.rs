@@ -106,6 +106,26 @@ fn too_few_segments_are_refused_with_the_edge() {
 }
 
 #[test]
+fn too_few_links_are_refused_with_the_edge_and_the_key() {
+    let mut sim = Sim::new();
+    for id in 1..=2 {
+        let conn = sim.connect();
+        let mut register = Sim::register(id, 2);
+        register.links_per_slot = 3;
+        sim.say_as(conn, 0, ToJobManager::Register(Box::new(register)));
+    }
+    // Two slots of another TaskManager, there and back: four links of each slot.
+    let refused = sim.submit(1, request(4, None), graph(4)).unwrap_err();
+    assert_eq!(refused.status, 422);
+    let expected = "not enough links to slots of other TaskManagers: slot 0 of TaskManager 0000000000000001 needs 4, \
+                    available 3; edge \"read -> count\" asks for most of them: 4; raise \
+                    taskmanager.network.links-per-slot or lower the parallelism";
+    assert_eq!(refused.errors[0], expected);
+    assert_eq!(sim.core.by_age().count(), 0, "a refused job is not listed");
+    sim.submit(2, request(2, None), graph(2)).expect("one slot of another TaskManager, there and back: two");
+}
+
+#[test]
 fn what_an_older_job_waits_for_is_not_given_to_a_newer_one() {
     let mut sim = Sim::with(2);
     sim.submit(1, request(4, None), graph(4)).unwrap();
