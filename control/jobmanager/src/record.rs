@@ -180,7 +180,8 @@ pub(crate) mod tests {
 
     /// A record of a job that is nothing but a source.
     pub(crate) fn record(id: JobId) -> JobRecord {
-        let operator = Operator { id: 1, name: "source".into(), kind: OperatorKind::Source };
+        let operator =
+            Operator { id: 1, name: "source".into(), kind: OperatorKind::Source, managed_memory: false };
         let vertex = Vertex {
             id: 0,
             name: "source".into(),

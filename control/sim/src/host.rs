@@ -18,7 +18,7 @@ use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
 use tidegate_exchange::sim::SimSwitch;
 use tidegate_exchange::{Exchange, ExchangeConfig, LocalHub, SlotId};
 use tidegate_ring::sim::{Random, SimNet, SimRing, SimWatch};
-use tidegate_rpc::{DriverReport, Fault, FaultKind, Prepare, SlotPlan};
+use tidegate_rpc::{DriverReport, Fault, FaultKind, MemoryPlan, Prepare, SlotPlan};
 use tidegate_stream::Jobs;
 use tidegate_stream::limits::EVENTS_WAITING_MAX;
 use tidegate_stream::pool::ReaderPool;
@@ -33,6 +33,9 @@ use crate::disk::{Disk, File};
 use crate::store::STORE;
 
 const SEGMENT_BYTES: u32 = 4096;
+/// Links of a slot, and bytes of memory: more than anybody here wants.
+const LINKS: u32 = 1024;
+const PLENTY: u64 = 1 << 40;
 
 /// Where a host listens for data.
 pub fn address(host: u64) -> SocketAddr {
@@ -167,6 +170,14 @@ impl Host {
             binary_fingerprint: BINARY,
             segment_size: SEGMENT_BYTES,
             segments_per_slot: segments,
+            cancel_max: tidegate_taskmanager::limits::CANCEL_MAX,
+            links_per_slot: LINKS,
+            memory: MemoryPlan {
+                task_heap: PLENTY,
+                managed: PLENTY,
+                managed_weights: "STATE_BACKEND:1".to_owned(),
+                ..MemoryPlan::default()
+            },
             driver: DriverReport::default(),
         };
         Ok(Host {
