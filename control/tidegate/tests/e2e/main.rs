@@ -9,9 +9,12 @@
 //! | `large_state.rs` | does it still, when a checkpoint takes many steps while records flow? |
 //! | `starved.rs` | does it still, with so few segments that credit is always exhausted? |
 //! | `hangs.rs` | does it end when a slot hangs in a function of the job? |
+//! | `outgrown.rs` | does a job that wants more memory than is planned fail alone, and by name? |
+//! | `plans.rs` | does a TaskManager keep to its plan, and is a job refused that its slots have no room for? |
 //! | `bad_input.rs` | does bad input get a clear error and lose nothing? |
 //! | `outputs.rs` | which output folders are refused, and what is left in them? |
 //! | `readme.rs` | does the job in the README run? |
+//! | `sizing.rs` | what do the constants of memory plans come to? measures by hand |
 //! | `needs_root.rs` | faults that only root can make; `cargo xtask faults` runs them |
 //!
 //! `TIDEGATE_SEED=…` repeats the random choices of a run; the seed is printed with every failure.
@@ -24,7 +27,14 @@ mod jobs;
 mod kills;
 mod large_state;
 mod needs_root;
+mod outgrown;
 mod outputs;
+mod plans;
 mod readme;
+mod sizing;
 mod starved;
 mod support;
+
+/// As in every binary of ours: tests run this one again, as the binary of other jobs, whose memory is to be counted.
+#[global_allocator]
+static HEAP: tidegate::Allocator = tidegate::Allocator::new();

@@ -3,13 +3,16 @@
 //!
 //! `cargo xtask faults` runs them. Each asks first for what it needs and prints `skipped: …` where that is missing.
 
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::demo;
 use crate::kills::all_segments_free;
+use crate::plans::Ledger;
 use crate::support::cgroup::Cgroup;
 use crate::support::cluster::{Cluster, SLOTS};
 use crate::support::job::Job;
@@ -197,4 +200,63 @@ fn a_plan_over_the_control_group_is_refused_by_doctor() {
     }
     let (_, said) = doctor("256m");
     assert!(said.contains("ok       cgroup memory       256.000mb"), "{said}");
+}
+
+/// How long a TaskManager runs at its limit; two minutes with `TIDEGATE_FAULTS_LONG=1`.
+fn pressed_for() -> Duration {
+    let long = std::env::var("TIDEGATE_FAULTS_LONG").is_ok_and(|value| value == "1");
+    Duration::from_secs(if long { 120 } else { 20 })
+}
+
+#[test]
+#[ignore = "needs root; run by cargo xtask faults"]
+fn a_taskmanager_under_back_pressure_stays_within_a_control_group_of_its_plan() {
+    skip_without!();
+    const PLAN: u64 = 256 << 20;
+    // Tables that take some 45 % of managed memory: each of four slots has a quarter of the keys.
+    const KEYS: &str = "2800000";
+    let group = match Cgroup::with_memory(PLAN) {
+        Ok(group) => group,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    let size = format!("taskmanager.memory.process.size={PLAN}b");
+    let mut cluster = Cluster::start(0, &["-D", &size]);
+    cluster.start_taskmanager_in(Ipv4Addr::LOCALHOST.into(), Some(&group));
+    cluster.start_taskmanager();
+    cluster.wait_slots(2 * SLOTS);
+    // Sources that nobody slows down, faster than sums are made: credit is always exhausted.
+    let flags = ["--records", "1000000000000", "--keys", KEYS];
+    let mut job = Job::submit(&mut cluster, "keyed-sum", 2 * SLOTS as u32, &flags);
+    let process = cluster.taskmanagers[0].id();
+    wait_for("state that fills more than a third of managed memory", WHOLE_JOB, || {
+        let [configured, used, _] = Ledger::of(&cluster, process)?.line("managedMemory");
+        (3 * used > configured).then_some(())
+    });
+    let (start, before) = (Instant::now(), job.checkpoints(&cluster).map_or(0, |now| now.completed()));
+    let starved = || Some(Ledger::of(&cluster, process)?.0["metrics"]["segmentsFree"].as_u64()? == 0);
+    let mut starved_seen = 0;
+    wait_for("the time to pass", pressed_for() + SOON, || {
+        starved_seen += u32::from(starved() == Some(true));
+        assert_eq!(job.attempts(&cluster).unwrap_or(1), 1, "{}", job.exceptions(&cluster));
+        (start.elapsed() >= pressed_for()).then_some(())
+    });
+    let after = job.checkpoints(&cluster).map_or(0, |now| now.completed());
+    let ledger = Ledger::of(&cluster, process).expect("it is still there");
+    let (killed, said) = group.killed();
+    println!(
+        "{:?}, {} checkpoints, no segment free {starved_seen} times\n{}",
+        pressed_for(),
+        after - before,
+        ledger.table()
+    );
+    println!("{said}{}", cluster.status_memory());
+    assert!(!killed && !cluster.taskmanagers[0].has_ended(), "{said}");
+    assert!(after > before, "checkpoints go on");
+    ledger.holds();
+    assert!(cluster.cancel(&job.id).status.success());
+    job.wait(SOON);
+    cluster.stop();
 }

@@ -31,6 +31,31 @@ impl Cgroup {
         Err(refused)
     }
 
+    /// Whether the kernel has ended a process of it for want of memory, and what it says of the group's use, for people.
+    pub fn killed(&self) -> (bool, String) {
+        let mut text = String::new();
+        for file in [
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "memory.max_usage_in_bytes",
+            "memory.failcnt",
+            "memory.oom_control",
+            "memory.max",
+            "memory.current",
+            "memory.peak",
+            "memory.events",
+        ] {
+            // Each version has its own files.
+            if let Ok(content) = fs::read_to_string(self.folder.join(file)) {
+                text.push_str(&format!("{file}: {}\n", content.trim_end().replace('\n', ", ")));
+            }
+        }
+        let kills = text.split([':', ',', '\n']).filter_map(|part| part.trim().strip_prefix("oom_kill "));
+        let killed = kills.map(|count| count.parse::<u64>().expect("a count")).sum::<u64>() > 0;
+        assert!(text.contains("oom_kill "), "a kernel that does not count what it kills: {text}");
+        (killed, text)
+    }
+
     /// Lets `command` start inside.
     pub fn hold(&self, command: &mut Command) {
         let members = fs::OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"));

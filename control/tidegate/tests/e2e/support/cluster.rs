@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::cgroup::Cgroup;
 use super::http;
 use super::process::{Finished, Process, Program, product, run};
 use super::{SOON, wait_for};
@@ -107,22 +108,32 @@ impl Cluster {
     }
 
     pub fn start_taskmanager_at(&mut self, host: IpAddr) -> usize {
+        self.start_taskmanager_in(host, None)
+    }
+
+    /// Starts a TaskManager inside a control group.
+    pub fn start_taskmanager_in(&mut self, host: IpAddr, group: Option<&Cgroup>) -> usize {
         let mut arguments = vec![
             "taskmanager".to_owned(),
             "--jobmanager".to_owned(),
             self.rpc.to_string(),
-            "--slots".to_owned(),
-            SLOTS.to_string(),
             "--data".to_owned(),
             SocketAddr::from((host, 0)).to_string(),
         ];
+        if !self.flags.iter().any(|flag| flag == "--slots") {
+            arguments.extend(["--slots".to_owned(), SLOTS.to_string()]);
+        }
         // Several of them share this machine, and kills and starts are many.
         if !self.flags.iter().any(|flag| flag.starts_with("taskmanager.memory.")) {
             arguments.extend(["-D", "taskmanager.memory.process.size=512m"].map(str::to_owned));
         }
         arguments.extend(self.flags.iter().cloned());
-        let process = self.run("taskmanager", &arguments);
-        self.taskmanagers.push(process);
+        let name = self.next_name("taskmanager");
+        let mut command = (self.program)(&arguments);
+        if let Some(group) = group {
+            group.hold(&mut command);
+        }
+        self.taskmanagers.push(Process::start_command(&name, self.folder(), command));
         self.taskmanagers.len() - 1
     }
 
@@ -164,6 +175,12 @@ impl Cluster {
             SOON,
             &["cancel", "--jobmanager", &self.url(), job].map(str::to_owned),
         )
+    }
+
+    /// `tidegate status --memory`: what it prints.
+    pub fn status_memory(&self) -> String {
+        let line = ["status", "--memory", "--jobmanager", &self.url()].map(str::to_owned);
+        run(self.program, self.folder(), SOON, &line).stdout
     }
 
     pub fn url(&self) -> String {
