@@ -14,7 +14,6 @@
 //! | `bad_input.rs` | does bad input get a clear error and lose nothing? |
 //! | `outputs.rs` | which output folders are refused, and what is left in them? |
 //! | `readme.rs` | does the job in the README run? |
-//! | `sizing.rs` | what do the constants of memory plans come to? measures by hand |
 //! | `needs_root.rs` | faults that only root can make; `cargo xtask faults` runs them |
 //!
 //! `TIDEGATE_SEED=…` repeats the random choices of a run; the seed is printed with every failure.
@@ -31,7 +30,6 @@ mod outgrown;
 mod outputs;
 mod plans;
 mod readme;
-mod sizing;
 mod starved;
 mod support;
 

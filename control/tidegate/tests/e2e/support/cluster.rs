@@ -117,12 +117,11 @@ impl Cluster {
             "taskmanager".to_owned(),
             "--jobmanager".to_owned(),
             self.rpc.to_string(),
+            "--slots".to_owned(),
+            SLOTS.to_string(),
             "--data".to_owned(),
             SocketAddr::from((host, 0)).to_string(),
         ];
-        if !self.flags.iter().any(|flag| flag == "--slots") {
-            arguments.extend(["--slots".to_owned(), SLOTS.to_string()]);
-        }
         // Several of them share this machine, and kills and starts are many.
         if !self.flags.iter().any(|flag| flag.starts_with("taskmanager.memory.")) {
             arguments.extend(["-D", "taskmanager.memory.process.size=512m"].map(str::to_owned));
