@@ -379,8 +379,10 @@ fn people_and_programs_are_told_the_same() {
 #[test]
 fn the_guide_names_every_check() {
     let guide = include_str!("../../../../../deploy/guides/troubleshooting.md");
+    let section = guide.split("\n## ").find(|section| section.starts_with("What doctor says"));
+    let section = section.expect("a section of its own");
     let documented: BTreeSet<&str> =
-        guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let checks = Case::sound().judge();
     let made: BTreeSet<&str> = checks.iter().map(|check| check.name).collect();
     assert_eq!(documented, made);
