@@ -56,6 +56,7 @@ fn run_request(
     let jobmanager = JobManagerConfig::new(any, any, directory.path(), planner, fingerprint);
     let jobmanager = JobManager::start(jobmanager).map_err(own_failure)?;
 
+    roles::check_segments(&args.network)?;
     let network = with_wanted_segments(args, &planned.graph, slots)?;
     let plan = of_taskmanager(&args.sources, Some(slots), &network, &Host::probe());
     let plan = plan.map_err(|refused| refused.failure)?;
@@ -63,6 +64,7 @@ fn run_request(
     roles::set_network(&mut config, &network)?;
     config.plan = plan;
     let wishes = Wishes { driver: config.driver, registration: config.registration };
+    // One job in one process: only what forbids it is worth a line.
     roles::begin(&Plan::TaskManager(config.plan.clone()), wishes)?;
     let taskmanager = TaskManager::start(config).map_err(roles::taskmanager_failure)?;
     let outcome = wait_for_slots(&jobmanager, &taskmanager, slots).and_then(|()| {

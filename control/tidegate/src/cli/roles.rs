@@ -57,11 +57,12 @@ pub(super) fn jobmanager(jobs: &Jobs, args: &JobManagerArgs) -> Result<(), Failu
     follow_parent(args.parent)?;
     let signals = Signals::install()?;
     let plan = of_jobmanager(&args.sources, &Host::probe()).map_err(|refused| refused.failure)?;
-    begin(&Plan::JobManager(plan.clone()), Wishes::default())?;
+    let begun = begin(&Plan::JobManager(plan.clone()), Wishes::default())?;
     let planner = Planned(jobs.clone());
     let mut config = JobManagerConfig::new(args.rpc, args.rest, &args.dir, planner, binary_fingerprint()?);
     config.plan = plan;
     let running = JobManager::start(config).map_err(jobmanager_failure)?;
+    begun.say();
     ready(format_args!("rpc={} rest=http://{} epoch={}", running.rpc_addr, running.rest_addr, running.epoch));
     loop {
         if let Some(stop) = signals.wait(LOOK_EVERY) {
@@ -84,7 +85,7 @@ pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Fai
     config.plan = of_taskmanager(&args.sources, args.slots, &args.network, &Host::probe())
         .map_err(|refused| refused.failure)?;
     let slots = config.plan.shape.slots;
-    begin(
+    let begun = begin(
         &Plan::TaskManager(config.plan.clone()),
         Wishes { driver: config.driver, registration: config.registration },
     )?;
@@ -92,6 +93,7 @@ pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Fai
     config.pin = args.pin;
     config.cancel_max = args.cancel_max.unwrap_or(config.cancel_max);
     let running = TaskManager::start(config).map_err(taskmanager_failure)?;
+    begun.say();
     tracing::info!("network: {}", running.network);
     tracing::info!("files: {}", running.files);
     let RunningTaskManager { data_address, id, driver, .. } = &running;
@@ -112,20 +114,33 @@ fn ready(what: std::fmt::Arguments<'_>) {
 }
 
 /// A role begins: its host is judged by its plan before anything is allocated, and from then on a single allocation that
-/// would outgrow the plan ends the process.
-pub(super) fn begin(plan: &Plan, wishes: Wishes) -> Result<(), Failure> {
-    doctor::at_start(plan, wishes)?;
+/// would outgrow the plan ends the process. What is to be said of host and plan is said once the role has started: if it does
+/// not, the first line is why.
+pub(super) fn begin(plan: &Plan, wishes: Wishes) -> Result<Begun, Failure> {
+    let warnings = doctor::at_start(plan, wishes)?;
     tidegate_memory::limit_process(Some(plan.total_process()));
     let parts = plan.leaves().into_iter().filter(|part| part.bytes > 0);
     let parts: Vec<String> =
         parts.map(|part| format!("{} {}", part.component.title(), mebibytes(part.bytes))).collect();
-    tracing::info!("memory: {} = {}", mebibytes(plan.total_process()), parts.join(" + "));
-    Ok(())
+    let memory = format!("memory: {} = {}", mebibytes(plan.total_process()), parts.join(" + "));
+    Ok(Begun { warnings, memory })
 }
 
-/// Sets what the command line says about the network.
-pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs) -> Result<(), Failure> {
-    config.driver = network.driver.into();
+/// What a role has to say of its host and its plan.
+pub(super) struct Begun {
+    warnings: Vec<String>,
+    memory: String,
+}
+
+impl Begun {
+    fn say(&self) {
+        self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        tracing::info!("{}", self.memory);
+    }
+}
+
+/// More segments than a shard can hold are a slip of the command line, not a plan that does not hold.
+pub(super) fn check_segments(network: &NetworkArgs) -> Result<(), Failure> {
     let size = network.segment_size.unwrap_or(SegmentSize::DEFAULT.bytes() as u32);
     let most = SHARD_BYTES_MAX / size as usize;
     if let Some(found) = network.segments.filter(|segments| *segments as usize > most) {
@@ -134,6 +149,13 @@ pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs)
         );
         return Err(Failure::new(Exit::Usage, line));
     }
+    Ok(())
+}
+
+/// Sets what the command line says about the network.
+pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs) -> Result<(), Failure> {
+    config.driver = network.driver.into();
+    check_segments(network)?;
     config.send = match network.send {
         Send::Auto => SendMode::Auto,
         Send::Fixed => SendMode::Fixed,

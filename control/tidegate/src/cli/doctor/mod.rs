@@ -49,19 +49,19 @@ struct Needs<'a> {
     wishes: Wishes,
 }
 
-/// Checks the host when a role starts, before it allocates anything: says each warning once, and refuses on errors.
+/// Checks the host when a role starts, before it allocates anything: gives the warnings, a line each, and refuses on errors.
 ///
 /// What becomes of io_uring and registration is left to the network, which says so when it has happened.
 ///
 /// # Errors
 /// [`Exit::Refused`], with the arithmetic where memory is short.
-pub fn at_start(plan: &Plan, wishes: Wishes) -> Result<(), Failure> {
+pub fn at_start(plan: &Plan, wishes: Wishes) -> Result<Vec<String>, Failure> {
     let host = Readings::below(Path::new("/"), Asked::kernel());
     let checks = judge(&host, &Needs { plan, wishes });
-    for check in to_be_said(&checks) {
-        tracing::warn!("{}", check.line());
+    match refusal(&checks) {
+        Some(failure) => Err(failure),
+        None => Ok(to_be_said(&checks).map(Check::line).collect()),
     }
-    refusal(&checks).map_or(Ok(()), Err)
 }
 
 /// The warnings that nobody else says.
