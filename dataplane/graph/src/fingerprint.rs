@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::job::{JobGraph, OperatorKind, Partitioner};
 
 /// Changes whenever the canonical form does, so that builds that differ in it never agree by chance.
-const CANONICAL_FORM: u32 = 1;
+const CANONICAL_FORM: u32 = 2;
 
 impl JobGraph {
     /// XXH3 (64 bits) of the canonical form: the fields in their order of declaration, integers little-endian, strings and
