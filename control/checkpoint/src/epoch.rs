@@ -328,9 +328,6 @@ impl Opening {
     }
 }
 
-/// Checkpoints of a job that count, given the newest settled record: those it lists, and those that its own
-/// leader published later. A listed one that is gone or cannot be read still counts, so that the coordinator
-/// refuses it by name, unless it is older than all that are there: then it was deleted to make room.
 /// An epoch that published a checkpoint and is newer than what is settled. A leader acts only once it has settled its
 /// epoch, so the record was there.
 fn unsettled(
@@ -346,6 +343,9 @@ fn unsettled(
     published.filter(|epoch| *epoch > known && *epoch <= newest_claim).max()
 }
 
+/// Checkpoints of a job that count, given the newest settled record: those it lists, and those that its own
+/// leader published later. A listed one that is gone or cannot be read still counts, so that the coordinator
+/// refuses it by name, unless it is older than all that are there: then it was deleted to make room.
 fn legal_of(settled: Option<&EpochRecord>, job: u128, found: &[Scanned]) -> Vec<Legal> {
     let Some(record) = settled else { return Vec::new() };
     let listed = record.legal(job);
