@@ -254,7 +254,7 @@ where
             if !self.state.admit(*group, cx.files)? {
                 return Ok(Ran::Wait(Wait::MEMORY));
             }
-            let table = self.state.table(*group)?;
+            let table = self.state.table_to_drain(*group);
             if *bucket >= table.num_buckets() {
                 (*group, *bucket) = (*group + 1, 0);
                 continue;

@@ -187,6 +187,12 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
         Ok(&mut self.groups[index].table)
     }
 
+    /// The table of group number `index` of the range, to be emptied: ask `admit` first.
+    pub fn table_to_drain(&mut self, index: usize) -> &mut HashTable<(K, C)> {
+        debug_assert_eq!(self.groups[index].saved, self.cut, "a group is changed only once it is written");
+        &mut self.groups[index].table
+    }
+
     /// Makes room for `more` entries; what that takes is reserved first.
     #[cold]
     fn grow(&mut self, index: usize, more: usize) -> Result<(), TaskError> {

@@ -7,7 +7,7 @@ use tidegate_stream::error::{Fault, TaskError};
 use tidegate_stream::memory::{Reservation, SlotMemory};
 use tidegate_stream::slot::FailureKind;
 use tidegate_stream::testing::{Harness, Setup, collect, items};
-use tidegate_stream::{Args, Job, JobResult, MapFunction, RuntimeContext};
+use tidegate_stream::{AggregateFunction, Args, Job, JobResult, MapFunction, RuntimeContext};
 
 #[global_allocator]
 static HEAP: Accounted = Accounted::new();
@@ -128,6 +128,37 @@ fn state_is_no_part_of_the_heap_and_is_given_back() {
     assert!(seen.task_heap.peak < 4 * MIB, "{seen:?}");
     harness.cancel().expect("everything is given back");
     assert_eq!(harness.metrics(0).memory.state.used, 0);
+}
+
+#[derive(Clone)]
+struct Count;
+
+impl AggregateFunction<u64, u64> for Count {
+    type State = u64;
+    type Out = u64;
+    fn create(&mut self, _key: &u64) -> u64 {
+        0
+    }
+    fn add(&mut self, count: &mut u64, _item: &u64) {
+        *count += 1;
+    }
+    fn result(&mut self, _key: &u64, count: u64) -> Result<u64, TaskError> {
+        Ok(count)
+    }
+}
+
+/// Seven keys fill a table of eight places to the last one. The budget is enough for it and for the smaller one that it grew
+/// from, not for the next larger one: emptying it takes nothing.
+#[test]
+fn the_end_of_the_input_reserves_nothing() {
+    let full = |job: &mut Job, _: &Args| {
+        job.max_parallelism(1);
+        job.source("n", items(0..7u64)).key_by(|n| *n).aggregate("count", Count).sink("out", collect("out"));
+        Ok(())
+    };
+    let mut harness = Harness::start(Setup::new(full).memory(state(300))).expect("it starts");
+    harness.finish().expect("it runs");
+    assert_eq!(harness.collected::<u64>("out"), [1; 7]);
 }
 
 /// Values that keep most of their bytes outside of the table.
