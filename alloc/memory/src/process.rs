@@ -59,7 +59,7 @@ pub(crate) fn check(size: usize) {
         let _ = writeln!(
             line,
             "error: out of memory: {who} asks for {size} bytes at once, {resident} are resident, and the plan of this \
-             process has {limit}; give it more (taskmanager.memory.process.size) or let the task hold less",
+             process has {limit}; give it more (its memory.process.size) or let it hold less",
         );
         line.print();
     });
