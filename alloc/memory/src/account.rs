@@ -17,7 +17,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mimalloc::MiMalloc;
 
@@ -217,6 +217,35 @@ pub fn process_counters() -> Counters {
     blocks.iter().fold(UNREGISTERED.read(), |sum, block| sum + block.0.read())
 }
 
+/// All accounts that live, and some that have ended, in the order they were made.
+static ACCOUNTS: Mutex<Vec<Weak<Task>>> = Mutex::new(Vec::new());
+
+/// What the process holds on its heap, and how much of that living accounts hold.
+///
+/// The two are read within microseconds of each other, the accounts twice, so that what a task takes in between is not
+/// mistaken for what no task holds.
+pub fn process_heap() -> ProcessHeap {
+    let accounts = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = || -> i64 {
+        let alive = accounts.iter().filter_map(Weak::upgrade);
+        alive.map(|task| task.counts.read().current_bytes()).sum()
+    };
+    let before = held();
+    let all = process_counters().current_bytes();
+    let of_accounts = before.max(held());
+    let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
+    ProcessHeap { all: bytes(all), accounts: bytes(of_accounts) }
+}
+
+/// Bytes on the heap of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessHeap {
+    /// All of it.
+    pub all: u64,
+    /// What living accounts hold of it.
+    pub accounts: u64,
+}
+
 /// What a task allocates: counts, the most it held at once, and a limit that raises a flag.
 ///
 /// Memory that came from elsewhere and is freed under the account makes it less, and may make it negative. Clones are the
@@ -263,14 +292,19 @@ pub struct AccountReading {
 impl Account {
     /// An account without a limit. The name is for people.
     pub fn new(name: &str) -> Self {
-        Self(Arc::new(Task {
+        let task = Arc::new(Task {
             counts: Counts::new(),
             peak: AtomicI64::new(0),
             high: AtomicI64::new(0),
             limit: AtomicI64::new(i64::MAX),
             over: AtomicBool::new(false),
             name: name.to_owned(),
-        }))
+        });
+        let mut accounts = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.retain(|account| account.strong_count() > 0);
+        accounts.push(Arc::downgrade(&task));
+        drop(accounts);
+        Self(task)
     }
 
     /// Attributes what this thread allocates and frees during `body` to the account. Runs nest; the innermost counts.

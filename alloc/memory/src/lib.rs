@@ -33,8 +33,8 @@ mod process;
 mod size;
 
 pub use account::{
-    Account, AccountReading, Accounted, RegisterError, ThreadCounters, ThreadHandle, measure,
-    outside_accounts, process_counters, register_thread, this_thread, thread_counters,
+    Account, AccountReading, Accounted, ProcessHeap, RegisterError, ThreadCounters, ThreadHandle, measure,
+    outside_accounts, process_counters, process_heap, register_thread, this_thread, thread_counters,
 };
 pub use budget::{Budget, BudgetError, BudgetReading, Reservation};
 pub use counts::Counters;

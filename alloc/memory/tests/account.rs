@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use tidegate_memory::{
-    Account, Accounted, Counters, RegisterError, measure, process_counters, register_thread, this_thread,
-    thread_counters,
+    Account, Accounted, Counters, RegisterError, measure, process_counters, process_heap, register_thread,
+    this_thread, thread_counters,
 };
 
 #[global_allocator]
@@ -117,6 +117,27 @@ fn the_process_is_the_sum_of_its_threads() {
     assert!((grown - 2 * BYTES as i64).abs() < BYTES as i64 / 4, "{grown}");
     drop(kept);
     assert!((process_counters().current_bytes() - before).abs() < BYTES as i64 / 4);
+}
+
+/// Whenever somebody looks, what an account has just taken is the account's and nobody else's.
+#[test]
+fn what_accounts_hold_is_told_from_the_rest_of_the_heap_at_once() {
+    const BYTES: usize = 256 << 20;
+    const HALF: u64 = BYTES as u64 / 2;
+    let account = Account::new("task");
+    let rest = || {
+        let heap = process_heap();
+        (heap.accounts, heap.all.saturating_sub(heap.accounts))
+    };
+    let before = rest();
+    let kept = account.run(|| black_box(vec![0u8; BYTES]));
+    let during = rest();
+    assert!(during.0 - before.0 > HALF, "{before:?} {during:?}");
+    // Other tests run beside this one, with less.
+    assert!(during.1.abs_diff(before.1) < HALF + HALF / 2, "{before:?} {during:?}");
+    account.run(|| drop(kept));
+    assert!(rest().0 < HALF);
+    drop(account);
 }
 
 #[test]

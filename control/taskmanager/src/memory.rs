@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use tidegate_arena::{Arena, State};
 use tidegate_memory::plan::{NativeCosts, TaskManagerPlan};
-use tidegate_memory::{BudgetReading, process_counters, resident};
+use tidegate_memory::{BudgetReading, process_heap, resident};
 use tidegate_rpc::{Level, MemoryPlan, MemoryUse, SegmentsHeld};
 use tidegate_stream::slot::SlotMetrics;
 
@@ -82,8 +82,9 @@ impl Meter {
         let (tasks, state) = (sum(|slot| slot.memory.task_heap), sum(|slot| slot.memory.state));
         let operators = sum(|slot| slot.memory.operators);
         let links = reading.links * self.costs.link;
-        let heap = u64::try_from(process_counters().current_bytes()).unwrap_or(0);
-        let framework = heap.saturating_sub(tasks.0 + state.0 + reading.file_buffers + links);
+        // The slots' words are as old as their last report, so what tasks hold of the heap is read from their accounts.
+        let heap = process_heap();
+        let framework = heap.all.saturating_sub(heap.accounts + reading.file_buffers + links);
         let staging = (STAGING_BUFFERS * STAGING_BUFFER_BYTES) as u64;
         let off_heap = self.rings + staging + reading.file_buffers + links;
 
@@ -97,7 +98,7 @@ impl Meter {
         if let Some(now) = resident() {
             held.resident = Level { used: now.bytes, peak: now.peak_bytes };
             // What operators reserve outside of the heap may be resident as well; whether, nobody knows.
-            held.overhead.seen(now.bytes.saturating_sub(heap + self.rings + staging + all));
+            held.overhead.seen(now.bytes.saturating_sub(heap.all + self.rings + staging + all));
         }
         held.holders = holders.into_values().collect();
         held.clone()
