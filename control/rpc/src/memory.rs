@@ -60,7 +60,8 @@ impl Level {
 }
 
 /// What a TaskManager holds of its plan. Peaks of the runtime's own parts are the highest of the readings, one for each
-/// heartbeat; those of tasks, state, reservations and of the process are exact.
+/// heartbeat; so is that of all tasks together, but it is never below the peak of one. Those of state, reservations and the
+/// process are exact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUse {
     /// Heap of the runtime.
