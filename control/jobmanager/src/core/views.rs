@@ -156,6 +156,7 @@ impl Core {
             }),
         );
         fields.insert("memoryConfiguration".into(), memory::configuration(&found.register.memory));
+        fields.insert("managedConsumerWeights".into(), json!(found.register.memory.managed_weights));
         fields.insert("slots".into(), Value::Array(slots));
         fields.insert("registration".into(), json!(found.register.driver.rung));
         fields.insert("pages".into(), json!(found.register.driver.pages));

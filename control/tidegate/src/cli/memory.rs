@@ -158,6 +158,12 @@ pub(super) fn running(url: &str, process: Process) -> Result<(Settings, Peaks), 
     if let Some(slots) = first["slotsNumber"].as_u64() {
         settings = settings.with(keys::TM_SLOTS, slots.to_string());
     }
+    if let Some(links) = first["linksPerSlot"].as_u64() {
+        settings = settings.with(keys::TM_LINKS, links.to_string());
+    }
+    if let Some(weights) = first["managedConsumerWeights"].as_str() {
+        settings = settings.with(keys::TM_WEIGHTS, weights);
+    }
     let peak = |name: Name| {
         all.iter().filter_map(|one| one["metrics"]["memory"][name.json()]["peak"].as_u64()).max()
     };

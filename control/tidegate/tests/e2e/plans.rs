@@ -110,7 +110,10 @@ fn what_a_taskmanager_really_uses_is_within_its_plan_at_one_four_and_sixteen_gib
 #[test]
 fn a_job_with_more_links_than_slots_have_room_for_is_refused_by_key() {
     // Three TaskManagers of two slots: each slot has four others elsewhere, there and back.
-    let flags = ["-D", "taskmanager.network.links-per-slot=4", "-D", "taskmanager.memory.process.size=256m"];
+    const WEIGHTS: &str = "taskmanager.memory.managed.consumer-weights";
+    let weights = format!("{WEIGHTS}=OPERATOR:1,STATE_BACKEND:9");
+    let links = "taskmanager.network.links-per-slot=4";
+    let flags = ["-D", links, "-D", "taskmanager.memory.process.size=256m", "-D", &weights];
     let cluster = Cluster::start(3, &flags);
     let submit = |parallelism| {
         let line = ["keyed-sum", "--parallelism", parallelism, "--", "--records", "10", "--keys", "10"];
@@ -129,5 +132,10 @@ fn a_job_with_more_links_than_slots_have_room_for_is_refused_by_key() {
     }
     let fits = submit("3");
     assert!(fits.status.success(), "two slots elsewhere, there and back, are four links: {fits:?}");
+
+    // A plan fitted to what runs keeps the links and the weights.
+    let fitted: Value = serde_json::from_str(&cluster.plan_fitted()).expect("an object");
+    assert_eq!(fitted["fit"]["values"]["taskmanager.network.links-per-slot"], "4", "{fitted:#}");
+    assert_eq!(fitted["fit"]["values"][WEIGHTS], "OPERATOR:1,STATE_BACKEND:9", "{fitted:#}");
     cluster.stop();
 }

@@ -182,6 +182,12 @@ impl Cluster {
         run(self.program, self.folder(), SOON, &line).stdout
     }
 
+    /// `tidegate plan --process taskmanager --json --fit …`, fitted to what runs.
+    pub fn plan_fitted(&self) -> String {
+        let line = ["plan", "--process", "taskmanager", "--json", "--fit", &self.url()].map(str::to_owned);
+        run(self.program, self.folder(), SOON, &line).stdout
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.rest)
     }
