@@ -8,6 +8,8 @@
 use std::any::Any;
 use std::fmt;
 
+use tidegate_memory::outside_accounts;
+
 use crate::error::{Fault, TaskError};
 use crate::limits::FILE_BUFFER_MIN;
 
@@ -195,6 +197,50 @@ pub trait Files: Send {
     /// Files of this slot that may still be touched: created, and neither safe nor gone. When it falls to none a
     /// `FileEvent` follows. An attempt is not over before: whoever cleans up behind it must not meet a late file.
     fn open_files(&self) -> u32;
+}
+
+/// The files thread as a task sees it. What it takes and gives is the runtime's: it outlives the task's step and is freed
+/// elsewhere, so none of it goes to the task's account.
+pub(crate) struct Uncounted<'a>(pub(crate) &'a mut dyn Files);
+
+impl Files for Uncounted<'_> {
+    fn buffers(&self) -> u32 {
+        self.0.buffers()
+    }
+
+    fn create(&mut self, target: FileTarget) -> FileId {
+        let files = &mut *self.0;
+        outside_accounts(|| files.create(target.clone()))
+    }
+
+    fn try_buffer(&mut self) -> Option<FileBuffer> {
+        let files = &mut *self.0;
+        outside_accounts(|| files.try_buffer())
+    }
+
+    fn append(&mut self, file: FileId, buffer: FileBuffer) {
+        let files = &mut *self.0;
+        outside_accounts(|| files.append(file, buffer));
+    }
+
+    fn give_back(&mut self, buffer: FileBuffer) {
+        let files = &mut *self.0;
+        outside_accounts(|| files.give_back(buffer));
+    }
+
+    fn finish(&mut self, file: FileId) {
+        let files = &mut *self.0;
+        outside_accounts(|| files.finish(file));
+    }
+
+    fn abandon(&mut self, file: FileId) {
+        let files = &mut *self.0;
+        outside_accounts(|| files.abandon(file));
+    }
+
+    fn open_files(&self) -> u32 {
+        self.0.open_files()
+    }
 }
 
 /// Fills one file buffer by buffer. Always: `len` counts every byte put in since the file was created.

@@ -12,12 +12,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tidegate_exchange::plant::{Plant, planted};
 use tidegate_exchange::{Event, GateId, GateItem, PartitionId, Ports};
-use tidegate_memory::Account;
+use tidegate_memory::{Account, outside_accounts};
 
 use crate::body::Body;
 use crate::context::{Metrics, OpenCx, Waker};
 use crate::error::{Fault, TaskError, panic_message};
-use crate::files::{FileEvent, Files};
+use crate::files::{FileEvent, Files, Uncounted};
 use crate::head::{Counts, Ran, StepCx};
 use crate::limits::RESTORE_STEP_BYTES;
 use crate::memory::TaskHeap;
@@ -266,7 +266,7 @@ impl Task {
         self.poked = true;
         let body = &mut self.seed.body;
         guarded(&self.seed.name, self.heap.account(), || {
-            body.abort(checkpoint, files);
+            body.abort(checkpoint, &mut Uncounted(files));
             Ok(())
         })
     }
@@ -331,7 +331,9 @@ impl Task {
         self.wait = Wait::NOTHING;
         let name = std::mem::take(&mut self.seed.name);
         let account = self.heap.account().clone();
-        let result = guarded(&name, &account, || self.step_once(cx));
+        let mut files = Uncounted(&mut *cx.files);
+        let mut cx = TaskCx { ports: &mut *cx.ports, files: &mut files, events: &mut *cx.events, ..*cx };
+        let result = guarded(&name, &account, || self.step_once(&mut cx));
         self.seed.name = name;
         self.counts.steps += 1;
         self.counts.records_out = self.seed.body.emitted();
@@ -484,7 +486,7 @@ impl Task {
             let body = &mut self.seed.body;
             // Nobody is left to be told: the task is over, and the first error has been reported.
             let _ = guarded(&self.seed.name, self.heap.account(), || {
-                body.close(files);
+                body.close(&mut Uncounted(files));
                 Ok(())
             });
         }
@@ -492,7 +494,17 @@ impl Task {
 
     /// Reports a state.
     pub fn tell(&self, state: TaskState, events: &mut Vec<SlotEvent>) {
-        events.push(SlotEvent::TaskState { attempt: self.seed.attempt, task: self.seed.id, state });
+        self.report(events, || SlotEvent::TaskState {
+            attempt: self.seed.attempt,
+            task: self.seed.id,
+            state,
+        });
+    }
+
+    /// Tells the slot. What is told is freed by whoever hears it, so nothing of it may come from the task's account: it is
+    /// copied where the task made it.
+    fn report(&self, events: &mut Vec<SlotEvent>, event: impl FnOnce() -> SlotEvent) {
+        outside_accounts(|| events.push(event()));
     }
 
     /// Counts a step from `from_ns` to `to_ns`, and what was waited for since the step before.

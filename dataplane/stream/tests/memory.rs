@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tidegate_memory::Accounted;
+use tidegate_stream::connect::{CsvRow, CsvSink, Sequence};
 use tidegate_stream::error::{Fault, TaskError};
 use tidegate_stream::memory::{Reservation, SlotMemory};
 use tidegate_stream::slot::FailureKind;
@@ -131,6 +132,23 @@ fn state_is_no_part_of_the_heap_and_is_given_back() {
 }
 
 #[derive(Clone)]
+struct Pairs;
+
+impl AggregateFunction<u64, [u64; 2]> for Pairs {
+    type State = u64;
+    type Out = u64;
+    fn create(&mut self, _key: &u64) -> u64 {
+        0
+    }
+    fn add(&mut self, count: &mut u64, _pair: &[u64; 2]) {
+        *count += 1;
+    }
+    fn result(&mut self, _key: &u64, count: u64) -> Result<u64, TaskError> {
+        Ok(count)
+    }
+}
+
+#[derive(Clone)]
 struct Count;
 
 impl AggregateFunction<u64, u64> for Count {
@@ -159,6 +177,38 @@ fn the_end_of_the_input_reserves_nothing() {
     let mut harness = Harness::start(Setup::new(full).memory(state(300))).expect("it starts");
     harness.finish().expect("it runs");
     assert_eq!(harness.collected::<u64>("out"), [1; 7]);
+}
+
+/// A job that goes on for years takes checkpoints all the while: what one leaves behind, however little, adds up.
+#[test]
+fn checkpoints_leave_nothing_on_the_heap_of_tasks() {
+    const KEYS: u64 = 50;
+    let endless = |job: &mut Job, _: &Args| {
+        let numbers = |from: u64| Sequence::generate(u64::MAX, move |n| [n % KEYS, from + n]);
+        let rows = CsvSink::new("out", ["key", "n"], |pair: &[u64; 2], row: &mut CsvRow<'_>| {
+            row.value(pair[0]).value(pair[1]);
+        });
+        job.source("rows", numbers(0)).rebalance().map("same", |pair: &[u64; 2]| *pair).sink("csv", rows);
+        let counted = job.source("pairs", numbers(1)).key_by(|pair: &[u64; 2]| pair[0]);
+        counted.aggregate("count", Pairs).sink("counts", collect("counts"));
+        Ok(())
+    };
+    let mut harness =
+        Harness::start(Setup::new(endless).parallelism(2).slots(2).quantum(100)).expect("it starts");
+    let held_after = |harness: &mut Harness, checkpoints: u32| {
+        for _ in 0..checkpoints {
+            harness.step(5);
+            harness.checkpoint().expect("it completes");
+        }
+        [0, 1].map(|slot| harness.metrics(slot).memory.task_heap.used)
+    };
+    let early = held_after(&mut harness, 50);
+    let late = held_after(&mut harness, 400);
+    for (early, late) in early.into_iter().zip(late) {
+        assert!(late < early + 400, "less than a byte for each checkpoint: {early} bytes, then {late}");
+        assert!(early < late + 400, "nor is anything freed that was never taken: {early} bytes, then {late}");
+    }
+    harness.cancel().expect("everything is given back");
 }
 
 /// Values that keep most of their bytes outside of the table.

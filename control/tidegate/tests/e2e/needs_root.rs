@@ -235,6 +235,8 @@ fn a_taskmanager_under_back_pressure_stays_within_a_control_group_of_its_plan() 
         let [configured, used, _] = Ledger::of(&cluster, process)?.line("managedMemory");
         (3 * used > configured).then_some(())
     });
+    let pressed = |job: &Job| job.metric_of(&cluster, "pairs", "accumulated-backpressured-time").unwrap_or(0);
+    let waited = pressed(&job);
     let (start, before) = (Instant::now(), job.checkpoints(&cluster).map_or(0, |now| now.completed()));
     wait_for("the time to pass", pressed_for() + SOON, || {
         assert_eq!(job.attempts(&cluster).unwrap_or(1), 1, "{}", job.exceptions(&cluster));
@@ -243,7 +245,14 @@ fn a_taskmanager_under_back_pressure_stays_within_a_control_group_of_its_plan() 
     let after = job.checkpoints(&cluster).map_or(0, |now| now.completed());
     let ledger = Ledger::of(&cluster, process).expect("it is still there");
     let (killed, said) = group.killed();
-    println!("{:?}, {} checkpoints\n{}", pressed_for(), after - before, ledger.table());
+    let waited = Duration::from_millis(pressed(&job) - waited) / 2 / SLOTS as u32;
+    println!(
+        "{:?}, of which a source waited {waited:?} for room; {} checkpoints\n{}",
+        pressed_for(),
+        after - before,
+        ledger.table()
+    );
+    assert!(waited > pressed_for() / 5, "the sources are ahead of the sums");
     println!("{said}{}", cluster.status_memory());
     assert!(!killed && !cluster.taskmanagers[0].has_ended(), "{said}");
     assert!(after > before, "checkpoints go on");

@@ -60,7 +60,10 @@ impl Task {
             }
             Sending::EndOfData => {
                 self.phase = Phase::Lingering;
-                cx.events.push(SlotEvent::EndOfData { attempt: self.seed.attempt, task: self.seed.id });
+                self.report(cx.events, || SlotEvent::EndOfData {
+                    attempt: self.seed.attempt,
+                    task: self.seed.id,
+                });
             }
             Sending::EndOfPartition => self.phase = Phase::Draining,
         }
@@ -117,12 +120,12 @@ impl Task {
     fn acknowledge(&mut self, events: &mut Vec<SlotEvent>) {
         let Some(snapshot) = self.snapshot.take() else { return };
         let bytes = snapshot.parts.iter().map(OperatorSnapshot::bytes).sum();
-        events.push(SlotEvent::Acknowledge {
+        self.report(events, || SlotEvent::Acknowledge {
             attempt: self.seed.attempt,
             task: self.seed.id,
             checkpoint: snapshot.checkpoint,
             snapshot: TaskSnapshot {
-                operators: snapshot.parts,
+                operators: snapshot.parts.clone(),
                 finished: snapshot.finished,
                 alignment_ns: snapshot.alignment_ns,
                 bytes,
@@ -131,11 +134,11 @@ impl Task {
     }
 
     fn decline(&mut self, checkpoint: u64, reason: String, events: &mut Vec<SlotEvent>) {
-        events.push(SlotEvent::Decline {
+        self.report(events, || SlotEvent::Decline {
             attempt: self.seed.attempt,
             task: self.seed.id,
             checkpoint,
-            reason,
+            reason: reason.clone(),
         });
     }
 }
