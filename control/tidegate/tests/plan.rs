@@ -30,6 +30,24 @@ fn object(output: &Output, code: i32) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
 }
 
+#[test]
+fn a_jobmanager_is_sized_for_its_load() {
+    let of = |load: &str| object(&here(&["plan", "--process", "jobmanager", "--load", load, "--json"]), 0);
+    let (few, many) = (of("jobs=1"), of("jobs=100,taskmanagers=40"));
+    for part in ["heap", "networkMemory", "checkpointMetadata"] {
+        assert!(few[part].as_u64() < many[part].as_u64(), "{part}: {few} {many}");
+    }
+    assert_eq!(few["warnings"], json!([]));
+    for (process, load, words) in [
+        ("taskmanager", "jobs=1", "--load is for jobmanager"),
+        ("jobmanager", "slots=1", "stateful-operators"),
+    ] {
+        let output = here(&["plan", "--process", process, "--load", load]);
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{output:?}");
+    }
+}
+
 /// A plan of the profile `flink` with these values.
 #[track_caller]
 fn flink(process: &str, values: &[&str]) -> Value {

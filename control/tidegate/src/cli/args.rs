@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_memory::plan::sizing::Load;
 use tidegate_memory::plan::{Process, Profile};
 
 use super::exit::EXIT_CODES;
@@ -345,6 +346,10 @@ pub struct PlanArgs {
     /// under their plan, or JSON with bytes by component, under this one
     #[arg(long, value_name = "URL|PEAKS.json")]
     pub fit: Option<String>,
+    /// Size a JobManager for a load: jobs, subtasks (of each job), stateful-operators, key-groups, retained-checkpoints,
+    /// taskmanagers; as in jobs=100,subtasks=40
+    #[arg(long, value_name = "NAME=N,...", conflicts_with = "fit")]
+    pub load: Option<Load>,
     /// Print JSON for programs, a refusal too
     #[arg(long)]
     pub json: bool,

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use tidegate_memory::plan::fit::{Headroom, Peaks, fit};
+use tidegate_memory::plan::sizing::{LoadCosts, jobmanager};
 use tidegate_memory::plan::{
     JobManagerPlan, Plan, Process, Profile, Request, Settings, TaskManagerPlan, keys, render, resolve,
 };
@@ -85,6 +86,15 @@ fn resolved(process: Process, settings: &Settings, host: &Host) -> Result<Plan, 
 
 fn answer(args: &PlanArgs, host: &Host) -> Result<String, Refused> {
     let mut settings = settings_for(args.process, args.slots, &args.settings, host)?;
+    if let Some(load) = &args.load {
+        if args.process == Process::TaskManager {
+            let line = "--load is for jobmanager; for a taskmanager start from --slots, and see --fit";
+            return Err(Refused::new(Exit::Usage, "usage", line));
+        }
+        for (key, value) in jobmanager(load, &LoadCosts::default()).values() {
+            settings.add_flag("--load", key, &value)?;
+        }
+    }
     let mut peaks = None;
     if let Some(from) = &args.fit {
         if from.starts_with("http://") {

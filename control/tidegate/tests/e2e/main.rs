@@ -30,6 +30,7 @@ mod outgrown;
 mod outputs;
 mod plans;
 mod readme;
+mod sizing;
 mod starved;
 mod support;
 

@@ -29,6 +29,8 @@ pub struct Cluster {
     pub jobmanager: Option<Process>,
     /// In the order in which they were started.
     pub taskmanagers: Vec<Process>,
+    /// Slots of every TaskManager.
+    pub slots: usize,
     /// Further flags of every TaskManager.
     flags: Vec<String>,
     started: u32,
@@ -64,6 +66,7 @@ impl Cluster {
             rest: free_address_at(host),
             jobmanager: None,
             taskmanagers: Vec::new(),
+            slots: SLOTS,
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             started: 0,
         };
@@ -118,7 +121,7 @@ impl Cluster {
             "--jobmanager".to_owned(),
             self.rpc.to_string(),
             "--slots".to_owned(),
-            SLOTS.to_string(),
+            self.slots.to_string(),
             "--data".to_owned(),
             SocketAddr::from((host, 0)).to_string(),
         ];
