@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::demo;
 use crate::support::cluster::Cluster;
 use crate::support::job::Job;
 use crate::support::output::check;
-use crate::support::process::{Finished, Process, TIDEGATE};
+use crate::support::process::{Finished, Process, TIDEGATE, tidegate};
 use crate::support::random::Random;
 use crate::support::seccomp::{IoUring, confine};
 use crate::support::{WHOLE_JOB, http, input, oracle};
@@ -130,6 +131,41 @@ fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
         check(&output, oracle::keyed_sum(200_000, 500));
         cluster.stop();
     });
+}
+
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "the profile names calls that other processors never had")]
+fn where_nothing_may_be_registered_the_demo_and_a_job_run_all_the_same() {
+    in_a_container(IoUring::NothingRegistered, || {
+        succeeds(run_wordcount(&[]));
+        succeeds_with_the_demo();
+    });
+}
+
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "the profile names calls that other processors never had")]
+fn where_only_buffers_may_not_be_registered_io_uring_is_used_without() {
+    let outside = run_wordcount(&["--driver", "io_uring"]);
+    if !outside.status.success() {
+        println!("skipped: this host has no io_uring: {}", outside.stderr);
+        return;
+    }
+    in_a_container(IoUring::NoBuffersRegistered, || {
+        let cluster = Cluster::start(1, &["--driver", "io_uring"]);
+        let metrics = http::get(cluster.rest, "/metrics").expect("the JobManager is there").body;
+        let wanted = "driver=\"io_uring\",registration=\"unregistered\"} 1";
+        assert!(metrics.contains(wanted), "{metrics}");
+        cluster.stop();
+        succeeds(run_wordcount(&["--driver", "io_uring"]));
+        succeeds_with_the_demo();
+    });
+}
+
+fn succeeds_with_the_demo() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let work = folder.path().join("demo");
+    let finished = tidegate(folder.path(), WHOLE_JOB, &["demo", "--json", "--dir", path(&work)]);
+    demo::agrees(&succeeds(finished).stdout);
 }
 
 fn path(path: &Path) -> &str {

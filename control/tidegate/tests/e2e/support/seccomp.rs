@@ -58,13 +58,35 @@ pub enum IoUring {
     Allowed,
     /// As in the profiles that Docker and containerd bring along.
     Forbidden,
+    /// Rings may be made, and nothing may be registered with them.
+    NothingRegistered,
+    /// As allowed, but for the registration of buffers.
+    NoBuffersRegistered,
 }
 
 /// Puts this thread, and every process that it starts from now on, under the profile.
 pub fn confine(io_uring: IoUring) {
     let mut profile: Profile = serde_json::from_str(PROFILE).expect("the profile is of the form");
-    if io_uring == IoUring::Forbidden {
-        profile.syscalls.iter_mut().for_each(|rule| rule.names.retain(|name| !name.starts_with("io_uring_")));
+    let forbidden = match io_uring {
+        IoUring::Allowed | IoUring::NoBuffersRegistered => None,
+        IoUring::Forbidden => Some("io_uring_"),
+        IoUring::NothingRegistered => Some("io_uring_register"),
+    };
+    if let Some(forbidden) = forbidden {
+        profile.syscalls.iter_mut().for_each(|rule| rule.names.retain(|name| !name.starts_with(forbidden)));
+    }
+    if io_uring == IoUring::NoBuffersRegistered {
+        // IORING_REGISTER_BUFFERS, IORING_REGISTER_BUFFERS2, whichever way the ring is named.
+        for opcode in [0, 15] {
+            let (index, op) = (1, "SCMP_CMP_MASKED_EQ".into());
+            let condition = Condition { index, value: 0x7fff_ffff, value_two: opcode, op };
+            profile.syscalls.push(Rule {
+                names: vec!["io_uring_register".into()],
+                action: "SCMP_ACT_ERRNO".into(),
+                errno_ret: Some(1),
+                args: vec![condition],
+            });
+        }
     }
     let filter = |answer: Value, otherwise: Value, rules: &[&Rule]| {
         let calls = rules.iter().flat_map(|rule| {
