@@ -256,8 +256,8 @@ fn a_taskmanager_under_back_pressure_stays_within_a_control_group_of_its_plan() 
     println!("{said}{}", cluster.status_memory());
     assert!(!killed && !cluster.taskmanagers[0].has_ended(), "{said}");
     assert!(after > before, "checkpoints go on");
-    // Overhead is what is resident besides, and so has what the allocator keeps of memory that others gave back: in a plan
-    // this small more than is stated for it, at the cost of what they do not use. The group limits the sum.
+    // Overhead is what is resident besides, and so has what the allocator keeps for a while of tables that have grown: in a
+    // plan this small that comes near to its part, and at times above. The group limits the sum.
     ledger.holds_besides(&["jvmOverhead"]);
     assert!(cluster.cancel(&job.id).status.success());
     job.wait(SOON);
