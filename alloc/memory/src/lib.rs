@@ -22,6 +22,8 @@
 //!    length.
 //! 4. **A thread's pointer to an account lives no longer than the account.** It is set by `Account::run`, which borrows the
 //!    account until it has put the pointer before back; its guard is a local that no caller sees, so it cannot be leaked.
+//! 5. **A prefetch reads nothing.** The instruction is a hint: it has no effect that a program could see, and no address makes
+//!    it fault.
 
 mod account;
 mod budget;
@@ -29,6 +31,7 @@ mod counts;
 pub mod limits;
 mod limits_probe;
 pub mod plan;
+mod prefetch;
 mod process;
 mod size;
 
@@ -42,5 +45,6 @@ pub use limits_probe::{
     CgroupLimit, CgroupVersion, Limit, cgroup_cpu, cgroup_memory, cgroup_swap, cgroup_threads, host_memory,
     meminfo, memlock, nofile,
 };
+pub use prefetch::prefetch;
 pub use process::{EXIT_OUTGROWN, Resident, limit_process, resident};
 pub use size::{MemorySize, SizeError};

@@ -8,7 +8,7 @@
 use std::marker::PhantomData;
 
 use tidegate_exchange::GateId;
-use tidegate_record::{Field, Key, KeyedCodec, Record};
+use tidegate_record::{Field, Key, KeyRef, KeyedCodec, Record};
 
 use crate::context::{Cx, OpenCx};
 use crate::error::{Fault, TaskError};
@@ -17,6 +17,7 @@ use crate::function::KeyOf;
 use crate::head::{
     Consumed, Head, Ran, Reading, Settled, StepCx, after_buffer, next_buffer, read_error, settle,
 };
+use crate::limits::KEYED_BATCH;
 use crate::operator::{KeyedOperator, Place};
 use crate::router::{GroupRange, Groups};
 use crate::slot::snapshot::OperatorSnapshot;
@@ -42,6 +43,17 @@ pub struct KeyedHead<K: Key, T: Record, F, P: KeyedOperator<K, T::Archived>> {
     /// Where `finish` is: group and bucket.
     drained: (usize, usize),
     record: PhantomData<fn(&T)>,
+}
+
+/// A record that was read before its turn.
+struct Ahead<'a, K: Key, A: ?Sized> {
+    /// Where it starts in the payload.
+    start: u32,
+    key: KeyRef<'a, K>,
+    item: &'a A,
+    hash: u64,
+    /// Its group's place in the range.
+    index: usize,
 }
 
 /// What a keyed head is made of.
@@ -95,6 +107,10 @@ where
         let mut out = tail.bind(step.ports);
         let (mut left, mut position, mut taken) = (step.records_left, reading.position, 0);
         let mark = self.state.memory().map(|memory| memory.mark());
+        // Records are read in batches, and what their keys lead to is asked for, before the first one is applied: state
+        // that is larger than the caches is waited for once in a batch rather than at each record.
+        let mut batch = [const { None }; KEYED_BATCH];
+        let (mut next, mut filled) = (0, 0);
         let consumed = loop {
             match settle(&mut out, &mut cx, &mut left)? {
                 Settled::Ready if left > 0 => left -= 1,
@@ -105,23 +121,38 @@ where
                 self.process.advance(&mut cx, &mut out).map_err(|error| error.at(&self.name))?;
                 continue;
             }
-            let before = position;
-            let read = <T::Keyed<K>>::read(bytes, &mut position, &|item| self.key_of.of(item))
-                .map_err(read_error)?;
-            let Some((key, item)) = read else { break Consumed::All };
-            let hash = key.hash();
-            let group = self.groups.of(hash);
-            let Some(index) = self.range.index(group) else { return Err(astray(group, self.range)) };
+            if next == filled {
+                (next, filled) = (0, 0);
+                for place in &mut batch {
+                    let start = position;
+                    let read = <T::Keyed<K>>::read(bytes, &mut position, &|item| self.key_of.of(item))
+                        .map_err(read_error)?;
+                    let Some((key, item)) = read else { break };
+                    let hash = key.hash();
+                    let group = self.groups.of(hash);
+                    let Some(index) = self.range.index(group) else { return Err(astray(group, self.range)) };
+                    self.state.prefetch(index, hash);
+                    *place = Some(Ahead { start, key, item, hash, index });
+                    filled += 1;
+                }
+            }
+            let Some(Ahead { start, key, item, hash, index }) = batch[next].take() else {
+                break Consumed::All;
+            };
             if !self.state.admit(index, cx.files)? {
-                position = before;
+                position = start;
+                filled = next;
                 break Consumed::Wait(Wait::MEMORY);
             }
+            next += 1;
             taken += 1;
-            let place =
-                Place { table: self.state.table(index).map_err(|error| error.at(&self.name))?, hash, key };
+            let table = self.state.table(index).map_err(|error| error.at(&self.name))?;
+            let place = Place { table, hash, key };
             self.process.apply(place, item, &mut cx, &mut out).map_err(|error| error.at(&self.name))?;
         };
-        reading.position = position;
+        // What was read ahead is read again.
+        let left_over = batch[next.min(KEYED_BATCH - 1)].as_ref().filter(|_| next < filled);
+        reading.position = left_over.map_or(position, |ahead| ahead.start);
         step.records_left = left;
         step.counts.records_in += taken;
         if let (Some(memory), Some(mark)) = (self.state.memory(), mark) {

@@ -13,6 +13,7 @@
 
 use hashbrown::HashTable;
 use tidegate_exchange::plant::{Plant, planted};
+use tidegate_memory::prefetch;
 use tidegate_record::{Field, Fingerprint, Key, from_snapshot, to_snapshot};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -185,6 +186,16 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
             self.grow(index, 1)?;
         }
         Ok(&mut self.groups[index].table)
+    }
+
+    /// Asks for what `hash` leads to in group number `index`, so that it is there when its turn comes.
+    #[inline]
+    pub fn prefetch(&self, index: usize, hash: u64) {
+        // The first candidate is it but once in a hundred times; to compare keys would be to wait for the memory.
+        self.groups[index].table.find_bucket_index(hash, |entry| {
+            prefetch(entry);
+            true
+        });
     }
 
     /// The table of group number `index` of the range, to be emptied: ask `admit` first.
