@@ -1,13 +1,21 @@
 //! Benchmarks of the data plane, as a user would run them: `cargo run --release -p tidegate-benches -- shuffle --help`.
 //!
-//! The binary is also every role of a cluster (it has the facade's `main`), so a benchmark starts itself as a JobManager and
-//! two TaskManagers and submits one of its own jobs.
+//! The binary is also every role of a cluster (it has the facade's `main`) and both ends of the floor, so a benchmark
+//! starts itself, pinned to the cores it was given.
 #![forbid(unsafe_code)]
 
 mod cluster;
-mod keyed;
-mod report;
+mod floor;
+mod forms;
+mod jobs;
+mod meter;
+mod outcome;
+mod pairs;
+mod process;
 mod shuffle;
+mod stats;
+mod table;
+mod work;
 
 use std::process::ExitCode;
 
@@ -26,18 +34,32 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Records from one TaskManager process to another, each pinned to a core of its own
+    /// Records from one slot to another, each pinned to a core of its own
     Shuffle(shuffle::Options),
+    /// The same records between the same cores without an engine: what shuffle is measured against
+    Floor(floor::Options),
+    /// One end of the floor; started by it.
+    #[command(name = floor::ROLE, hide = true)]
+    FloorEnd(floor::ends::EndArgs),
 }
 
 fn main() -> ExitCode {
+    process::pin_as_told();
     if let Some(role) = std::env::args().nth(1)
         && cluster::ROLES.contains(&role.as_str())
     {
-        cluster::pin_as_told();
-        return tidegate::main(tidegate::Jobs::new([keyed::entry()]));
+        return tidegate::main(jobs::all());
     }
-    match Cli::parse().command {
+    let done = match Cli::parse().command {
         Command::Shuffle(options) => shuffle::run(&options),
+        Command::Floor(options) => floor::run(&options),
+        Command::FloorEnd(args) => floor::ends::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
