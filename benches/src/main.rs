@@ -2,8 +2,9 @@
 //!
 //! The binary is also every role of a cluster (it has the facade's `main`) and both ends of the floor, so a benchmark
 //! starts itself, pinned to the cores it was given.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // allowed in one file, which says why
 
+mod calibrate;
 mod cluster;
 mod floor;
 mod forms;
@@ -38,6 +39,8 @@ enum Command {
     Shuffle(shuffle::Options),
     /// The same records between the same cores without an engine: what shuffle is measured against
     Floor(floor::Options),
+    /// What this machine can do at best: copying, checksums, system calls, waking, loopback
+    Calibrate(calibrate::Options),
     /// One end of the floor; started by it.
     #[command(name = floor::ROLE, hide = true)]
     FloorEnd(floor::ends::EndArgs),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Shuffle(options) => shuffle::run(&options),
         Command::Floor(options) => floor::run(&options),
+        Command::Calibrate(options) => calibrate::run(&options),
         Command::FloorEnd(args) => floor::ends::run(&args),
     };
     match done {

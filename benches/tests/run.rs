@@ -80,3 +80,11 @@ fn floor_and_shuffle_in_turns() {
     assert_eq!(names, ["floor", "shuffle"]);
     assert_eq!(comparison["series"][1]["samples"].as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn calibration_has_every_figure() {
+    let calibration = run(&["calibrate", "--quick", "--json"]);
+    let figures = calibration["figures"].as_array().unwrap();
+    assert_eq!(figures.len(), 14);
+    assert!(figures.iter().all(|figure| figure["value"].as_f64().unwrap() > 0.0), "{calibration}");
+}

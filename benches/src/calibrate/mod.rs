@@ -1,0 +1,184 @@
+//! `calibrate`: what this machine can do at best, measured right here, so that figures can be read as a share of it.
+//!
+//! Each figure takes less than two seconds and is the median of many small samples, because the machine may be shared. No
+//! state is kept between figures.
+
+mod local;
+mod network;
+mod nop;
+mod wake;
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::outcome::print_json;
+use crate::stats::{median, percentile};
+use crate::table::Table;
+use crate::work::two_cores;
+
+/// How long one figure is measured.
+const BUDGET: Duration = Duration::from_millis(800);
+/// How long with `--quick`.
+const BUDGET_QUICK: Duration = Duration::from_millis(20);
+
+/// Flags of `calibrate`.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The two cores between which things are sent
+    #[arg(long, value_name = "A,B", value_parser = two_cores, default_value = "0,1")]
+    pub cores: [usize; 2],
+    /// A fortieth of the time for each figure: good for nothing but to see that it runs
+    #[arg(long)]
+    pub quick: bool,
+    /// One JSON object on the last line of stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One figure.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    /// What was measured.
+    pub what: &'static str,
+    /// The median.
+    pub value: f64,
+    /// Its unit.
+    pub unit: &'static str,
+    /// What else there is to say: a percentile, processor time.
+    pub note: String,
+}
+
+/// All figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct Calibration {
+    /// In the order in which they were measured.
+    pub figures: Vec<Figure>,
+}
+
+/// What every figure is told.
+#[derive(Debug, Clone, Copy)]
+struct Setting {
+    cores: [usize; 2],
+    budget: Duration,
+}
+
+type Measure = fn(Setting) -> Result<Figure, Box<dyn Error>>;
+
+const FIGURES: [Measure; 14] = [
+    local::memcpy_hot,
+    local::memcpy_cold,
+    local::checksum,
+    local::system_call,
+    nop::one_by_one,
+    nop::by_thirty_two,
+    wake::cache_line,
+    wake::futex,
+    wake::event_fd,
+    network::ping_pong,
+    network::single,
+    network::single_with_checksum,
+    network::train,
+    network::train_with_checksum,
+];
+
+/// Runs all and prints them.
+///
+/// # Errors
+/// One could not be measured.
+pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let calibration = measure(options)?;
+    if options.json {
+        print_json(&calibration);
+    } else {
+        print!("{}", calibration.table());
+    }
+    Ok(())
+}
+
+/// Runs all. They run on threads of their own, so that the caller is not pinned.
+///
+/// # Errors
+/// One could not be measured.
+pub fn measure(options: &Options) -> Result<Calibration, Box<dyn Error>> {
+    let budget = if options.quick { BUDGET_QUICK } else { BUDGET };
+    let setting = Setting { cores: options.cores, budget };
+    let mut figures = Vec::new();
+    for measure in FIGURES {
+        let measured = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                crate::process::pin(setting.cores[0]);
+                measure(setting).map_err(|error| error.to_string())
+            });
+            thread.join().map_err(|_| "a figure's thread panicked".to_owned())
+        });
+        let figure = measured??;
+        eprintln!("{}: {:.3} {}", figure.what, figure.value, figure.unit);
+        figures.push(figure);
+    }
+    Ok(Calibration { figures })
+}
+
+impl Calibration {
+    /// As a table.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(["limit", "median", "unit", "and"]);
+        for figure in &self.figures {
+            let digits = if figure.value < 10.0 { 2 } else { 1 };
+            table.row([
+                figure.what.to_owned(),
+                format!("{:.digits$}", figure.value),
+                figure.unit.to_owned(),
+                figure.note.clone(),
+            ]);
+        }
+        table
+    }
+}
+
+/// Repeats a batch of `count` operations until the budget is spent, at least three times: nanoseconds per operation.
+fn sample(budget: Duration, count: u32, mut batch: impl FnMut()) -> Vec<f64> {
+    let start = Instant::now();
+    let mut samples = Vec::new();
+    while samples.len() < 3 || start.elapsed() < budget {
+        let begin = Instant::now();
+        batch();
+        samples.push(begin.elapsed().as_nanos() as f64 / f64::from(count));
+    }
+    samples
+}
+
+/// A figure of time: the median.
+fn time(what: &'static str, samples: &[f64]) -> Result<Figure, Box<dyn Error>> {
+    let (Some(value), Some(most)) = (median(samples), percentile(samples, 99.0)) else {
+        return Err(format!("{what}: no samples").into());
+    };
+    Ok(Figure { what, value, unit: "ns", note: format!("p99 {most:.0}") })
+}
+
+/// A figure of throughput: the median of samples in nanoseconds per pass over `bytes` bytes.
+fn throughput(what: &'static str, bytes: usize, samples: &[f64]) -> Result<Figure, Box<dyn Error>> {
+    let value = median(samples).ok_or_else(|| format!("{what}: no samples"))?;
+    Ok(Figure { what, value: bytes as f64 / value, unit: "GB/s", note: String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_right() {
+        let figure = throughput("copying", 32_768, &[1_000.0, 2_000.0, 4_000.0]).unwrap();
+        assert_eq!((figure.value, figure.unit), (16.384, "GB/s"));
+        let figure = time("a call", &[3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((figure.value, figure.note.as_str()), (2.0, "p99 3"));
+        assert!(time("nothing", &[]).is_err());
+    }
+
+    #[test]
+    fn there_are_three_samples_however_short_the_time() {
+        assert_eq!(sample(Duration::ZERO, 1, || ()).len(), 3);
+    }
+}
