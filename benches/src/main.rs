@@ -13,6 +13,7 @@ mod meter;
 mod outcome;
 mod pairs;
 mod process;
+mod report;
 mod shuffle;
 mod stats;
 mod table;
@@ -41,6 +42,8 @@ enum Command {
     Floor(floor::Options),
     /// What this machine can do at best: copying, checksums, system calls, waking, loopback
     Calibrate(calibrate::Options),
+    /// All of them in turns, and a page that says what was found
+    Report(report::Options),
     /// One end of the floor; started by it.
     #[command(name = floor::ROLE, hide = true)]
     FloorEnd(floor::ends::EndArgs),
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Shuffle(options) => shuffle::run(&options),
         Command::Floor(options) => floor::run(&options),
         Command::Calibrate(options) => calibrate::run(&options),
+        Command::Report(options) => report::run(&options),
         Command::FloorEnd(args) => floor::ends::run(&args),
     };
     match done {

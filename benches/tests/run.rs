@@ -88,3 +88,22 @@ fn calibration_has_every_figure() {
     assert_eq!(figures.len(), 14);
     assert!(figures.iter().all(|figure| figure["value"].as_f64().unwrap() > 0.0), "{calibration}");
 }
+
+#[test]
+fn the_report_is_a_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.md");
+    let report = run(&["report", "--quick", "--json", "--out", page.to_str().unwrap()]);
+    assert_eq!(report["sections"].as_array().unwrap().len(), 5);
+    let page = std::fs::read_to_string(page).unwrap();
+    for part in [
+        "# Benchmarks",
+        "these figures mean nothing",
+        "kernel",
+        "empty system call",
+        "floor with CRC32C",
+        "## Again",
+    ] {
+        assert!(page.contains(part), "no {part} in\n{page}");
+    }
+}

@@ -105,6 +105,13 @@ pub struct Options {
     json: bool,
 }
 
+impl Options {
+    /// Tuned, for this work.
+    pub fn of(work: Work, checksum: Checksum) -> Self {
+        Self { work, checksum, io: Io::Blocking, against: None, pairs: 1, json: false }
+    }
+}
+
 /// What only the floor has to say.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plain {
