@@ -59,7 +59,10 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Shuffle(options) => shuffle::run(&options),
         Command::Floor(options) => floor::run(&options),
-        Command::Calibrate(options) => calibrate::run(&options),
+        Command::Calibrate(options) => {
+            calibrate::run(&options);
+            Ok(())
+        }
         Command::Report(options) => report::run(&options),
         Command::FloorEnd(args) => floor::ends::run(&args),
     };

@@ -42,7 +42,12 @@ const BYTES: [&str; 6] = ["--records", "20000", "--record-bytes", "101", "--shap
 
 #[test]
 fn floor_of_both_shapes_by_both_ways_with_and_without_checksum() {
-    for io in ["blocking", "ring"] {
+    let mut ways = vec!["blocking"];
+    match tidegate_ring::probe().io_uring {
+        Ok(_) => ways.push("ring"),
+        Err(obstacle) => println!("io_uring is skipped: {obstacle}"),
+    }
+    for io in ways {
         for checksum in ["crc", "none"] {
             for (shape, records) in [(KEYED, 104_000), (BYTES, 20_800)] {
                 let flags = ["--io", io, "--checksum", checksum, "--json"];
@@ -85,7 +90,9 @@ fn floor_and_shuffle_in_turns() {
 fn calibration_has_every_figure() {
     let calibration = run(&["calibrate", "--quick", "--json"]);
     let figures = calibration["figures"].as_array().unwrap();
-    assert_eq!(figures.len(), 14);
+    let left_out = calibration["left_out"].as_array().unwrap();
+    assert_eq!(figures.len() + left_out.len(), 14, "{calibration}");
+    assert!(left_out.is_empty() || tidegate_ring::probe().io_uring.is_err(), "{calibration}");
     assert!(figures.iter().all(|figure| figure["value"].as_f64().unwrap() > 0.0), "{calibration}");
 }
 

@@ -9,6 +9,7 @@ mod nop;
 mod wake;
 
 use std::error::Error;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -56,6 +57,8 @@ pub struct Figure {
 pub struct Calibration {
     /// In the order in which they were measured.
     pub figures: Vec<Figure>,
+    /// Why others are missing: where io_uring is forbidden, for instance.
+    pub left_out: Vec<String>,
 }
 
 /// What every figure is told.
@@ -85,45 +88,44 @@ const FIGURES: [Measure; 14] = [
 ];
 
 /// Runs all and prints them.
-///
-/// # Errors
-/// One could not be measured.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let calibration = measure(options)?;
+pub fn run(options: &Options) {
+    let calibration = measure(options);
     if options.json {
         print_json(&calibration);
     } else {
-        print!("{}", calibration.table());
+        print!("{calibration}");
     }
-    Ok(())
 }
 
 /// Runs all. They run on threads of their own, so that the caller is not pinned.
-///
-/// # Errors
-/// One could not be measured.
-pub fn measure(options: &Options) -> Result<Calibration, Box<dyn Error>> {
+pub fn measure(options: &Options) -> Calibration {
     let budget = if options.quick { BUDGET_QUICK } else { BUDGET };
     let setting = Setting { cores: options.cores, budget };
-    let mut figures = Vec::new();
+    let mut calibration = Calibration { figures: Vec::new(), left_out: Vec::new() };
     for measure in FIGURES {
         let measured = std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 crate::process::pin(setting.cores[0]);
                 measure(setting).map_err(|error| error.to_string())
             });
-            thread.join().map_err(|_| "a figure's thread panicked".to_owned())
+            thread.join().unwrap_or_else(|_| Err("the thread of a figure panicked".to_owned()))
         });
-        let figure = measured??;
-        eprintln!("{}: {:.3} {}", figure.what, figure.value, figure.unit);
-        figures.push(figure);
+        match measured {
+            Ok(figure) => {
+                eprintln!("{}: {:.3} {}", figure.what, figure.value, figure.unit);
+                calibration.figures.push(figure);
+            }
+            Err(error) => {
+                eprintln!("left out: {error}");
+                calibration.left_out.push(error);
+            }
+        }
     }
-    Ok(Calibration { figures })
+    calibration
 }
 
-impl Calibration {
-    /// As a table.
-    pub fn table(&self) -> Table {
+impl fmt::Display for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new(["limit", "median", "unit", "and"]);
         for figure in &self.figures {
             let digits = if figure.value < 10.0 { 2 } else { 1 };
@@ -134,7 +136,8 @@ impl Calibration {
                 figure.note.clone(),
             ]);
         }
-        table
+        write!(f, "{table}")?;
+        self.left_out.iter().try_for_each(|why| write!(f, "\nLeft out: {why}\n"))
     }
 }
 
@@ -175,6 +178,17 @@ mod tests {
         let figure = time("a call", &[3.0, 1.0, 2.0]).unwrap();
         assert_eq!((figure.value, figure.note.as_str()), (2.0, "p99 3"));
         assert!(time("nothing", &[]).is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let figure = time("a call", &[3.0]).unwrap();
+        let calibration = Calibration { figures: vec![figure], left_out: vec!["no ring here".to_owned()] };
+        let text = calibration.to_string();
+        assert!(
+            text.contains("| a call |   3.00 |") && text.ends_with("\nLeft out: no ring here\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub fn single(setting: Setting) -> Result<Figure, Box<dyn Error>> {
 
 /// One frame an operation, with a checksum.
 pub fn single_with_checksum(setting: Setting) -> Result<Figure, Box<dyn Error>> {
-    stream(setting, "the same with CRC32C", 1, true)
+    stream(setting, "TCP stream by io_uring, 32 KiB an operation, CRC32C", 1, true)
 }
 
 /// As many as in the engine's trains.
@@ -74,7 +74,7 @@ pub fn train(setting: Setting) -> Result<Figure, Box<dyn Error>> {
 
 /// As many, with checksums.
 pub fn train_with_checksum(setting: Setting) -> Result<Figure, Box<dyn Error>> {
-    stream(setting, "the same with CRC32C", TRAIN, true)
+    stream(setting, "TCP stream by io_uring, 16 x 32 KiB an operation, CRC32C", TRAIN, true)
 }
 
 /// Bytes that nobody made.

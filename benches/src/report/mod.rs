@@ -18,9 +18,9 @@ use crate::shuffle::{self, Driver, Transport};
 use crate::work::{Shape, Work, two_cores};
 use machine::Machine;
 
-/// Records of the first, short run of each benchmark, from which the length of the others is chosen.
-const RECORDS_FIRST: u64 = 2_000_000;
-/// The same with `--quick`; those are all its records.
+/// Payload bytes of the first, short run of each benchmark, from which the length of the others is chosen.
+const BYTES_FIRST: f64 = 32e6;
+/// All records of a run with `--quick`.
 const RECORDS_QUICK: u64 = 20_000;
 /// Lengths of opaque records that are reported.
 const RECORD_BYTES: [u64; 3] = [100, 1_000, 16_000];
@@ -75,7 +75,7 @@ type Bench<'a> = (&'a str, &'a dyn Fn(Work) -> Result<Sample, Box<dyn Error>>);
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let machine = Machine::here()?;
     let quick = options.quick;
-    let calibration = calibrate::measure(&calibrate::Options { cores: options.cores, quick, json: false })?;
+    let calibration = calibrate::measure(&calibrate::Options { cores: options.cores, quick, json: false });
     let mut sections = vec![keyed(options)?];
     for bytes in RECORD_BYTES {
         sections.push(opaque(options, bytes)?);
@@ -151,10 +151,11 @@ fn section(
     let with = |records: u64| Work { records: Some(records), ..work.clone() };
     let mut counts = vec![RECORDS_QUICK; benches.len()];
     if !options.quick {
+        let first = (BYTES_FIRST / work.wire_bytes()) as u64;
         for ((name, bench), count) in benches.iter().zip(&mut counts) {
-            let sample = bench(with(RECORDS_FIRST)).map_err(|error| format!("{name}: {error}"))?;
+            let sample = bench(with(first)).map_err(|error| format!("{name}: {error}"))?;
             let wanted = sample.records_per_second * f64::from(options.seconds) * MARGIN;
-            *count = (wanted as u64).max(RECORDS_FIRST);
+            *count = (wanted as u64).max(first);
         }
     }
     let mut runs: Vec<_> =
@@ -174,12 +175,12 @@ impl Report {
             format!("Medians of {rounds} rounds of about {seconds} s; ends on cores {first} and {second}.")
         };
         let mut page = format!(
-            "# Benchmarks\n\nWritten by `tidegate-benches report`. {how} In a round each benchmark runs once, one after the \
-             other, and\nratios are taken within rounds, to the first line of the table. The machine is not reserved for this: \
-             rates of different\ntables, or of different pages, cannot be compared; ratios within a table can.\n\n\
+            "# Benchmarks\n\nWritten by `tidegate-benches report`. {how}\nIn a round each benchmark runs once, one after the \
+             other, and ratios are taken within rounds, to the first line of the\ntable. The machine is not reserved for \
+             this: rates of different tables, or of different pages, cannot be compared;\nratios within a table can.\n\n\
              ## Machine\n\n{}\n## What the machine can do\n\n{}\n",
             self.machine.table(),
-            self.calibration.table()
+            self.calibration
         );
         for section in &self.sections {
             page.push_str(&format!("## {}\n\n{}\n", section.title, section.comparison.table()));
