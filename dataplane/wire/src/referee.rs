@@ -114,8 +114,11 @@ impl Referee {
         if kind.is_sequenced() {
             rule(entry.sequence == self.sequence, 36, ErrorCode::Sequence)?;
             self.sequence = self.sequence.wrapping_add(1);
-            rule(!self.partition_ended || kind == Kind::CloseAck, 37, ErrorCode::Order)?;
-            rule(self.slices.is_none() || matches!(kind, Kind::Data | Kind::CloseAck), 26, ErrorCode::Order)?;
+        }
+        if kind.sent_by(End::Producer) && !matches!(kind, Kind::CloseAck | Kind::Error) {
+            rule(!self.partition_ended, 37, ErrorCode::Order)?;
+            let whole = self.slices.is_none() || !kind.is_sequenced() || kind == Kind::Data;
+            rule(whole, 26, ErrorCode::Order)?;
         }
         self.observe_body(entry.body)
     }

@@ -202,7 +202,8 @@ fn ends() {
     breaks(37, ErrorCode::Order, &[grant(1, 0), end_of_data, data(1)]);
     breaks(32, ErrorCode::Order, &[end_of_data, event(1, Body::EndOfData)]);
     let end = event(0, Body::EndOfPartition);
-    for late in [barrier(1, 1), event(1, Body::EndOfData), event(1, Body::EndOfPartition), data(1)] {
+    let backlog = Entry::backlog(CHANNEL, ATTEMPT, 1);
+    for late in [barrier(1, 1), event(1, Body::EndOfData), event(1, Body::EndOfPartition), data(1), backlog] {
         breaks(37, ErrorCode::Order, &[grant(1, 0), end, late]);
     }
 }
