@@ -21,6 +21,7 @@ mod memory;
 mod output;
 pub mod record;
 mod shell;
+pub mod submit_body;
 
 pub use config::{JobManagerConfig, Planned, Planner, RestartPolicy};
 pub use directory::DirectoryError;

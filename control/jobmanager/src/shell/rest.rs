@@ -8,9 +8,9 @@ use crate::config::Planner;
 use crate::core::views::Query;
 use crate::core::{Rejection, Submission};
 use crate::directory::{has_record, random_u128};
-use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_MS_MAX, REQUEST_TIMEOUT_MS};
+use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_TIMEOUT_MS};
 use crate::output;
-use crate::record::JobRequest;
+use crate::submit_body::{SubmitBody, job_id};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path as UrlPath, Query as UrlQuery, Request, State};
@@ -26,8 +26,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_checkpoint::CheckpointConfig;
-use tidegate_checkpoint::limits::{INTERVAL_MS_MIN, RETAINED_MAX};
 use tidegate_rpc::JobId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -101,10 +99,6 @@ impl Api {
     }
 }
 
-fn job_id(text: &str) -> Result<JobId, Rejection> {
-    text.parse().map_err(|e| Rejection::new(400, format!("{e}")))
-}
-
 /// What stands for `{id}` in a path.
 struct Id(String);
 
@@ -168,32 +162,6 @@ async fn cancel(
     Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
 }
 
-/// Body of `POST /jobs`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SubmitBody {
-    /// Name of the job in the binary.
-    job: String,
-    #[serde(default)]
-    args: Vec<String>,
-    #[serde(default = "one")]
-    parallelism: u32,
-    /// Milliseconds.
-    checkpoint_interval: Option<u64>,
-    /// Milliseconds.
-    checkpoint_timeout: Option<u64>,
-    /// Milliseconds.
-    checkpoint_min_pause: Option<u64>,
-    tolerable_failed_checkpoints: Option<u32>,
-    retained_checkpoints: Option<usize>,
-    /// Chosen by the caller so that a repeated request has its effect once.
-    job_id: Option<String>,
-}
-
-fn one() -> u32 {
-    1
-}
-
 async fn submit(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -207,18 +175,17 @@ async fn submit(
     if !json_type {
         return Err(Rejection::new(415, "the body must be JSON, with content type application/json"));
     }
-    let body: SubmitBody =
-        serde_json::from_slice(&body).map_err(|e| Rejection::new(400, format!("body: {e}")))?;
+    let body = SubmitBody::parse(&body)?;
     let names = api.planner.names();
     if !names.is_empty() && !names.contains(&body.job) {
         let known = names.join(", ");
         return Err(Rejection::new(404, format!("unknown job {:?}; this binary knows: {known}", body.job)));
     }
-    let id = match &body.job_id {
-        Some(text) => job_id(text)?,
+    let id = match body.id()? {
+        Some(id) => id,
         None => JobId(random_u128().map_err(|e| Rejection::new(500, format!("no random number: {e}")))?),
     };
-    let request = request(body)?;
+    let request = body.request()?;
     let planner = Arc::clone(&api.planner);
     let (wanted, root) = (request.clone(), api.root.clone());
     let plan = move || {
@@ -256,32 +223,4 @@ fn objection(root: &Path, id: JobId, outputs: &[String]) -> Option<Rejection> {
     }
     let refused = outputs.iter().find_map(|root| output::check(root, id).err());
     refused.map(|reason| Rejection::new(422, reason))
-}
-
-/// Checks the numbers and fills in defaults.
-fn request(body: SubmitBody) -> Result<JobRequest, Rejection> {
-    let defaults = CheckpointConfig::default();
-    let ms = |name: &str, value: Option<u64>, min: u64| match value {
-        Some(found) if found < min || found > REQUEST_MS_MAX => {
-            Err(Rejection::new(400, format!("{name}: {min} to {REQUEST_MS_MAX} ms allowed, found {found}")))
-        }
-        value => Ok(value),
-    };
-    let retained = body.retained_checkpoints.unwrap_or(defaults.retained);
-    if retained == 0 || retained > RETAINED_MAX {
-        let text = format!("retainedCheckpoints: 1 to {RETAINED_MAX} allowed, found {retained}");
-        return Err(Rejection::new(400, text));
-    }
-    Ok(JobRequest {
-        checkpoint_interval_ms: ms("checkpointInterval", body.checkpoint_interval, INTERVAL_MS_MIN)?,
-        min_pause_ms: ms("checkpointMinPause", body.checkpoint_min_pause, 0)?
-            .unwrap_or(defaults.min_pause_ms),
-        checkpoint_timeout_ms: ms("checkpointTimeout", body.checkpoint_timeout, INTERVAL_MS_MIN)?
-            .unwrap_or(defaults.timeout_ms),
-        tolerable_failures: body.tolerable_failed_checkpoints.unwrap_or(defaults.tolerable_failures),
-        retained,
-        job: body.job,
-        args: body.args,
-        parallelism: body.parallelism,
-    })
 }
