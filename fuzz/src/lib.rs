@@ -1,0 +1,58 @@
+//! What each fuzz target does with its bytes, the seeds of its corpus, and how a seed is bent.
+//!
+//! For the fuzzer (`fuzz_targets/`, one line each) and for the stable tests, which replay every seed and many bent copies of
+//! it through the same bodies (`deploy/xtask/tests/replay.rs`). A body panics when the code under it does, or when it gives
+//! a wrong answer: each has an oracle of its own, told in its module.
+//!
+//! No state. Always: a body is a function of its bytes, so an input that fails once fails always.
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod config;
+mod graph;
+mod link;
+pub mod mutate;
+mod plan;
+mod records;
+mod rest;
+mod rpc;
+mod script;
+pub mod seeds;
+mod state;
+#[path = "../../dataplane/wire/tests/bodies/mod.rs"]
+mod wire;
+
+pub use checkpoint::checkpoint;
+pub use config::config;
+pub use graph::graph;
+pub use link::link;
+pub use plan::plan;
+pub use records::records;
+pub use rest::rest;
+pub use rpc::rpc;
+pub use state::state;
+pub use wire::{hello, manifest};
+
+/// One fuzz target.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name: that of the binary and of the folder of its corpus.
+    pub name: &'static str,
+    /// What it does.
+    pub body: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: [Target; 11] = [
+    Target { name: "manifest", body: manifest },
+    Target { name: "hello", body: hello },
+    Target { name: "link", body: link },
+    Target { name: "records", body: records },
+    Target { name: "state", body: state },
+    Target { name: "checkpoint", body: checkpoint },
+    Target { name: "rpc", body: rpc },
+    Target { name: "config", body: config },
+    Target { name: "plan", body: plan },
+    Target { name: "rest", body: rest },
+    Target { name: "graph", body: graph },
+];
