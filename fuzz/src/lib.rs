@@ -25,7 +25,7 @@ mod wire;
 pub use checkpoint::checkpoint;
 pub use config::config;
 pub use graph::graph;
-pub use link::link;
+pub use link::{link, train};
 pub use plan::plan;
 pub use records::records;
 pub use rest::rest;

@@ -15,6 +15,7 @@
 mod bench;
 mod consumer;
 mod producer;
+pub mod train;
 
 use crate::script::Script;
 

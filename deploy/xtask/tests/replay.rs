@@ -6,6 +6,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
+use tidegate_fuzz::train::{MANIFEST_BYTES, TRAIN_BYTES, cut, flip};
 use tidegate_fuzz::{TARGETS, Target, mutate, seeds};
 
 /// Bent copies of one seed, and a bound for those of all seeds of a target: seconds in all, in a debug build.
@@ -71,6 +72,35 @@ replays! {
     plans: "plan",
     requests: "rest",
     graphs: "graph",
+}
+
+/// Bits and bytes of a payload between two places that are tried: primes, so that all bits and offsets have their turn.
+const BITS_APART: usize = 251;
+const BYTES_APART: usize = 101;
+
+/// F25: every bit of the manifest of a train of 64 KiB, and many of its payloads, at a real link.
+#[test]
+fn a_flipped_bit_of_a_train_is_refused() {
+    (0..MANIFEST_BYTES * 8).for_each(flip);
+    (MANIFEST_BYTES * 8..TRAIN_BYTES * 8).step_by(BITS_APART).for_each(flip);
+}
+
+/// F26: every cut of the manifest, and many of its payloads; the peer waits, or hangs up.
+#[test]
+fn a_cut_train_is_waited_for_or_lost() {
+    let cuts = (0..MANIFEST_BYTES).chain((MANIFEST_BYTES..TRAIN_BYTES).step_by(BYTES_APART));
+    cuts.for_each(|at| cut(at, at % 2 == 1));
+    for at in 0..=16 {
+        let end = MANIFEST_BYTES + at * (TRAIN_BYTES - MANIFEST_BYTES) / 16;
+        [end - 1, end, (end + 1).min(TRAIN_BYTES)].iter().for_each(|&at| cut(at, at % 2 == 0));
+    }
+}
+
+#[test]
+#[ignore = "all of F25 and F26, some minutes: run it by name after a change of links"]
+fn every_flip_and_every_cut_of_a_train() {
+    (0..TRAIN_BYTES * 8).for_each(flip);
+    (0..=TRAIN_BYTES).for_each(|at| [false, true].into_iter().for_each(|hang_up| cut(at, hang_up)));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub const CHANNELS: [u32; 2] = [5, 9];
 pub const ATTEMPT: u32 = 3;
 /// Bytes of a segment.
 pub const SEGMENT: u32 = 4096;
-/// Segments of the slot: the least that the plan needs, and a few, so that credit is scarce.
+/// Segments of a slot: the least that the plan needs, and a few, so that credit is scarce.
 const SEGMENTS: u32 = 24;
 /// Turns after which everything that can happen has happened.
 const TURNS_MAX: u32 = 4000;
@@ -88,10 +88,15 @@ pub fn referees(end: End) -> [Referee; 2] {
 impl Bench {
     /// A slot with this task, its link open.
     pub fn new(task: TaskPorts, end: End) -> Self {
+        Self::with_segments(task, end, SEGMENTS)
+    }
+
+    /// The same, with so many segments.
+    pub fn with_segments(task: TaskPorts, end: End, segments: u32) -> Self {
         let net = SimNet::new(0, WEATHER);
         let config = ArenaConfig {
             segment_size: SegmentSize::new(SEGMENT).expect("a power of two"),
-            shards: vec![SEGMENTS],
+            shards: vec![segments],
             huge_pages: HugePages::Never,
         };
         let (arena, mut shards) = Arena::map(&config).expect("a small arena");
@@ -246,7 +251,11 @@ impl Bench {
             self.turn();
         }
         assert!(self.slot.closed(JOB, ATTEMPT), "a cancelled attempt ends");
-        assert_eq!(self.slot.ports.segments_free(), SEGMENTS, "every segment is free at the end");
+        assert_eq!(
+            self.slot.ports.segments_free(),
+            self.slot.ports.segments(),
+            "every segment is free at the end"
+        );
     }
 }
 

@@ -144,15 +144,16 @@ impl Judge {
 
 /// What our task holds and has read.
 #[derive(Default)]
-struct Reader {
+pub struct Reader {
     held: Vec<Buffer>,
     aligned: Option<u64>,
-    read: [Vec<u8>; 2],
+    /// The bytes, by channel.
+    pub read: [Vec<u8>; 2],
 }
 
 impl Reader {
     /// Takes an item of the gate. False if there is none.
-    fn poll(&mut self, bench: &mut Bench) -> bool {
+    pub fn poll(&mut self, bench: &mut Bench) -> bool {
         let gate = bench.ids.gate.expect("the task has a gate");
         let arena = bench.slot.ports.arena().clone();
         match bench.slot.ports.input(gate).poll() {
@@ -167,7 +168,8 @@ impl Reader {
         true
     }
 
-    fn release(&mut self, bench: &mut Bench) -> bool {
+    /// Gives back what it holds. False if that is nothing.
+    pub fn release(&mut self, bench: &mut Bench) -> bool {
         let gate = bench.ids.gate.expect("the task has a gate");
         let any = !self.held.is_empty();
         for buffer in self.held.drain(..) {
