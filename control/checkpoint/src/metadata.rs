@@ -201,9 +201,9 @@ impl Metadata {
         self.parts().flat_map(|part| part.committables.iter().cloned()).collect()
     }
 
-    /// Bytes of state of all tasks.
+    /// Bytes of state of all tasks, as far as a number goes: each is what a TaskManager says.
     pub fn bytes(&self) -> u64 {
-        self.tasks.iter().map(|part| part.bytes).sum()
+        self.tasks.iter().fold(0, |all, part| all.saturating_add(part.bytes))
     }
 
     fn parts(&self) -> impl Iterator<Item = &OperatorPart> {

@@ -154,6 +154,13 @@ fn key_groups_may_come_in_any_order_but_fill_their_object() {
 }
 
 #[test]
+fn sizes_that_no_number_holds_are_cut() {
+    let mut metadata = metadata();
+    metadata.tasks.push(TaskPart { bytes: u64::MAX, ..metadata.tasks[0].clone() });
+    assert_eq!(metadata.bytes(), u64::MAX, "a TaskManager may say anything");
+}
+
+#[test]
 fn names_are_read_back() {
     assert_eq!(layout::parse_epoch("7"), Some((7, false)));
     assert_eq!(layout::parse_epoch("7.settled"), Some((7, true)));

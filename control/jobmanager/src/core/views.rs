@@ -274,7 +274,8 @@ fn vertex_state<'a>(tasks: impl Iterator<Item = &'a TaskInfo> + Clone) -> TaskSt
 
 fn vertex_metrics<'a>(tasks: impl Iterator<Item = &'a TaskInfo> + Clone) -> Value {
     let sum = |field: fn(&tidegate_rpc::TaskMetrics) -> u64| -> u64 {
-        tasks.clone().filter_map(|task| task.metrics.as_ref()).map(field).sum()
+        let each = tasks.clone().filter_map(|task| task.metrics.as_ref()).map(field);
+        each.fold(0, u64::saturating_add)
     };
     let complete = tasks.clone().all(|task| task.metrics.is_some());
     json!({

@@ -185,3 +185,16 @@ fn metrics_of_heartbeats_are_shown() {
     assert_eq!(details["metrics"]["segmentsFree"], 60);
     assert_eq!(details["slots"][1]["jobId"], JobId(1).to_string());
 }
+
+/// A TaskManager may say anything; what is shown of it is cut, and nobody panics.
+#[test]
+fn counters_that_no_number_holds_are_cut() {
+    let mut sim = Sim::with(1);
+    sim.submit(1, request(2, None), graph(2)).unwrap();
+    let metrics = [0, 1].map(|subtask| {
+        let zero = TaskMetrics::zero(JobId(1), 1, TaskId { vertex: 1, subtask });
+        TaskMetrics { records_in: u64::MAX, ..zero }
+    });
+    sim.heartbeat(0, Heartbeat { tasks: metrics.to_vec(), ..Heartbeat::default() });
+    assert_eq!(sim.job(1)["vertices"][1]["metrics"]["read-records"], u64::MAX);
+}
