@@ -5,6 +5,8 @@
 
 use std::fmt::Debug;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tidegate_rpc::envelope::MAGIC;
 use tidegate_rpc::limits::{FRAME_HEADER_BYTES, PROTOCOL_VERSION};
 use tidegate_rpc::{Envelope, ToJobManager, ToTaskManager};
@@ -19,17 +21,17 @@ pub fn rpc(bytes: &[u8]) {
 }
 
 fn one(bytes: &[u8]) {
-    if let Ok(message) = Envelope::<ToJobManager>::decode(bytes) {
-        let again = message.encode().expect("what was read can be written");
-        same(&Envelope::<ToJobManager>::decode(&again).expect("what was written is read"), &message);
-    }
-    if let Ok(message) = Envelope::<ToTaskManager>::decode(bytes) {
-        let again = message.encode().expect("what was read can be written");
-        same(&Envelope::<ToTaskManager>::decode(&again).expect("what was written is read"), &message);
-    }
+    direction::<ToJobManager>(bytes);
+    direction::<ToTaskManager>(bytes);
 }
 
-/// Equal, told by what is printed: a message may hold a number that is not equal to itself.
-fn same<T: Debug>(one: &T, other: &T) {
-    assert_eq!(format!("{one:?}"), format!("{other:?}"));
+fn direction<T: Debug + Serialize + DeserializeOwned>(bytes: &[u8]) {
+    let Ok(message) = Envelope::<T>::decode(bytes) else { return };
+    assert_eq!((&bytes[..4], &bytes[6..14]), (&MAGIC[..], &message.epoch.to_le_bytes()[..]));
+    let again = message.encode().expect("what was read can be written");
+    let again = Envelope::<T>::decode(&again).expect("what was written is read");
+    // Told by what is printed: a message may hold a number that is not equal to itself.
+    assert_eq!(format!("{again:?}"), format!("{message:?}"));
+    assert!(Envelope::<T>::decode(&bytes[..bytes.len() - 1]).is_err(), "a cut message is refused");
+    assert!(Envelope::<T>::decode(&[bytes, &[0]].concat()).is_err(), "bytes behind the end are refused");
 }

@@ -5,6 +5,7 @@
 //! `N passed, N failed` and the exit status is 0 exactly when the second number is 0.
 #![forbid(unsafe_code)]
 
+mod fuzz;
 #[cfg(test)]
 mod links;
 mod steps;
@@ -17,18 +18,32 @@ use std::time::{Duration, Instant};
 use steps::Step;
 
 const USAGE: &str = "\
-usage: cargo xtask COMMAND [--only STEP]
+usage: cargo xtask test|faults [--only STEP]
+       cargo xtask fuzz [--seconds N] [--target NAME] [--bootstrap]
+       cargo xtask steps
 
   test      format, clippy, build, unit tests, end-to-end tests, manifests, doc tests, seeds
             of the simulation, loom models
   faults    what needs root: namespaces, killed sockets, an ordinary user (skips say why)
-  steps     the steps of both, with their command lines
+  fuzz      every fuzz target for N seconds each (60), with a nightly toolchain and cargo-fuzz
+  steps     the steps of test and faults, with their command lines
 
---only STEP runs one step; give it again for more.";
+--only STEP runs one step; give it again for more.
+--bootstrap fuzzes with the present toolchain and RUSTC_BOOTSTRAP=1 where there is no nightly one.";
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
         Ok(Call::Run { all, only }) => run(all, &only),
+        Ok(Call::Fuzz(wanted)) => match fuzz::run(&wanted, &workspace_root()) {
+            Ok(table) => {
+                println!("\n{table}");
+                ExitCode::SUCCESS
+            }
+            Err(complaint) => {
+                eprintln!("\nxtask: {complaint}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(Call::List) => {
             for step in steps::test().iter().chain(&steps::faults()) {
                 println!("{:<10} {}", step.name, step.command_line());
@@ -50,6 +65,7 @@ fn main() -> ExitCode {
 #[derive(Debug, PartialEq)]
 enum Call {
     Run { all: Vec<Step>, only: Vec<String> },
+    Fuzz(fuzz::Wanted),
     List,
     Help,
 }
@@ -59,6 +75,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Call, String> {
     let all = match arguments.next().as_deref() {
         Some("test") => steps::test(),
         Some("faults") => steps::faults(),
+        Some("fuzz") => return fuzz::parse(arguments).map(Call::Fuzz),
         Some("steps") => return Ok(Call::List),
         None | Some("help" | "--help" | "-h") => return Ok(Call::Help),
         Some(other) => return Err(format!("there is no command `{other}`")),

@@ -54,8 +54,13 @@ macro_rules! replays {
 
         #[test]
         fn every_target_is_replayed() {
-            let here = BTreeSet::from([$($target),*]);
-            assert_eq!(here, TARGETS.map(|target| target.name).into());
+            let here = BTreeSet::from([$($target),*].map(str::to_owned));
+            assert_eq!(here, TARGETS.map(|target| target.name.to_owned()).into());
+            let binaries = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
+            let binaries = fs::read_dir(binaries).unwrap().map(|file| file.unwrap().path());
+            let fuzzed: BTreeSet<String> =
+                binaries.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+            assert_eq!(here, fuzzed, "a binary for each target");
         }
     };
 }

@@ -13,8 +13,9 @@ use crate::script::Script;
 /// The stranger's view.
 struct Stranger {
     referees: [Referee; 2],
-    /// Barriers that arrived, by channel, and the one that waits for its resume.
+    /// Barriers that arrived, by channel: how many, the newest, and the one that waits for its resume.
     barriers: [u32; 2],
+    newest: [u64; 2],
     open: [Option<u64>; 2],
     /// The next number of each channel.
     next: [u64; 2],
@@ -58,6 +59,7 @@ pub fn attacked(script: &mut Script<'_>) {
     let mut stranger = Stranger {
         referees: referees(End::Consumer),
         barriers: [0; 2],
+        newest: [0; 2],
         open: [None; 2],
         next: [0; 2],
         closed: [false; 2],
@@ -143,6 +145,7 @@ impl Stranger {
                 Body::Data(data) => self.data(at, data, payload),
                 Body::Barrier { checkpoint } => {
                     self.barriers[at] += 1;
+                    self.newest[at] = checkpoint;
                     self.open[at] = Some(checkpoint);
                 }
                 Body::CloseAck => self.acked[at] = true,
@@ -211,6 +214,9 @@ impl Stranger {
                 self.promised[channel] += u64::from(credits);
                 self.lavish |= self.promised[channel] > u64::from(CREDITS_MAX);
             }
+            // A resume of a barrier that did not come yet may meet it on its way: our end takes it for the answer.
+            let early = |checkpoint| checkpoint > self.newest[channel];
+            self.lawful &= !matches!(body, Body::Resume { checkpoint, .. } if early(checkpoint));
             self.closed[channel] |= body == Body::Close;
             let ours = entry.kind().sent_by(End::Consumer) && entry.channel != LINK;
             self.lawful &= ours && self.referees[channel].observe(&entry).is_ok();
