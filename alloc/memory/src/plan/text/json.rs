@@ -62,7 +62,7 @@ fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<String, SyntaxError> {
             let word =
                 cursor.clone().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
             // Not every text of a number: no infinity, no leading zero, no bare point.
-            let number = serde_json::from_str::<serde_json::Number>(&word).is_ok();
+            let number = serde_json::from_str::<serde_json::Number>(word).is_ok();
             if !(number || word == "true" || word == "false") {
                 return cursor.refuse("a text, a number, true, false or an object");
             }
