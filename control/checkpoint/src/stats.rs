@@ -110,7 +110,7 @@ impl Stats {
     pub(crate) fn acknowledged(&mut self, id: u64, bytes: u64, alignment_ns: u64) {
         if let Some(entry) = self.entry(id) {
             entry.acknowledged += 1;
-            entry.bytes += bytes;
+            entry.bytes = entry.bytes.saturating_add(bytes);
             entry.alignment_ns = entry.alignment_ns.max(alignment_ns);
         }
     }
@@ -157,4 +157,18 @@ impl Stats {
 pub fn keep_newest<T>(entries: &mut Vec<T>, max: usize) {
     let cut = entries.len().saturating_sub(max);
     entries.drain(..cut);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_no_number_holds_are_cut() {
+        let mut stats = Stats::default();
+        stats.triggered(1, 0, 2);
+        stats.acknowledged(1, u64::MAX, 0);
+        stats.acknowledged(1, 1, 0);
+        assert_eq!(stats.history[0].bytes, u64::MAX, "a TaskManager may say anything");
+    }
 }
