@@ -10,6 +10,7 @@
 mod checkpoint;
 mod config;
 mod graph;
+mod leader;
 mod link;
 pub mod mutate;
 mod plan;
@@ -25,6 +26,7 @@ mod wire;
 pub use checkpoint::checkpoint;
 pub use config::config;
 pub use graph::graph;
+pub use leader::leader;
 pub use link::{link, train};
 pub use plan::plan;
 pub use records::records;
@@ -43,7 +45,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "manifest", body: manifest },
     Target { name: "hello", body: hello },
     Target { name: "link", body: link },
@@ -51,6 +53,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "state", body: state },
     Target { name: "checkpoint", body: checkpoint },
     Target { name: "rpc", body: rpc },
+    Target { name: "leader", body: leader },
     Target { name: "config", body: config },
     Target { name: "plan", body: plan },
     Target { name: "rest", body: rest },

@@ -5,6 +5,8 @@
 mod control;
 mod data;
 
+pub(crate) use control::job_graph;
+
 /// One file of a corpus.
 pub struct Seed {
     /// The target whose corpus it belongs to.
@@ -35,6 +37,7 @@ pub fn seeds() -> Vec<Seed> {
     data::state(&mut seeds);
     control::checkpoint(&mut seeds);
     control::rpc(&mut seeds);
+    control::leader(&mut seeds);
     control::config(&mut seeds);
     control::plan(&mut seeds);
     control::rest(&mut seeds);

@@ -73,6 +73,7 @@ replays! {
     states: "state",
     checkpoints: "checkpoint",
     messages: "rpc",
+    lies: "leader",
     configurations: "config",
     plans: "plan",
     requests: "rest",

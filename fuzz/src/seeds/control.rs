@@ -221,6 +221,45 @@ fn prepare() -> Prepare {
     }
 }
 
+/// Talks of TaskManagers, as `leader.rs` reads its script: a step names the connection, then a message, how far its identities
+/// are right, a vertex, a slot, and what the message wants besides.
+pub fn leader(seeds: &mut Seeds) {
+    let prepared: Vec<u8> =
+        (0..3).flat_map(|slot| [[4, 2, 0, 0, slot, 0], [0x44, 2, 0, 0, slot, 0]].concat()).collect();
+    let state = |state: u8| -> Vec<u8> {
+        let tasks = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)];
+        tasks.iter().flat_map(|&(vertex, subtask)| [4, 4, subtask, vertex, 0, state]).collect()
+    };
+    let acknowledged: Vec<u8> = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]
+        .iter()
+        .flat_map(|&(vertex, subtask)| [4, 8, subtask, vertex, 0, 0, 0, 5, 5])
+        .collect();
+    let closed: Vec<u8> =
+        (0..3).flat_map(|slot| [[4, 11, 0, 0, slot, 2], [0x44, 11, 0, 0, slot, 2]].concat()).collect();
+    let tick: &[u8] = &[2, 30];
+    let running = [&prepared[..], tick, &state(3), &state(4), tick, tick].concat();
+    seeds.put("leader", "runs", running.clone());
+    seeds.put("leader", "acknowledges", [&running[..], &acknowledged, tick, &acknowledged, tick].concat());
+    seeds.put(
+        "leader",
+        "fails",
+        [&running[..], &[4, 7, 0, 1, 0, 0], &closed, tick, tick, &prepared].concat(),
+    );
+    seeds.put("leader", "cancelled", [&running[..], &[0x33], &closed, tick].concat());
+    seeds.put(
+        "leader",
+        "lies",
+        [&running[..], &[4, 8, 0, 1, 0, 0, 1, 5, 1, 4, 3, 2, 1, 9, 2, 1, 2, 5, 5], tick].concat(),
+    );
+    seeds.put("leader", "counts", [&running[..], &[4, 1, 0, 1, 0, 5, 0x44, 1, 0, 1, 0, 5], tick].concat());
+    seeds.put(
+        "leader",
+        "leaves",
+        [&running[..], &[4, 11, 0xF0, 0, 0, 1, 0x40, 2, 200, 2, 200], tick].concat(),
+    );
+    seeds.put("leader", "again", [&running[..], &[4, 0, 0, 0, 3, 2, 2, 2, 2, 2, 2, 0], tick].concat());
+}
+
 /// Files of each syntax, sizes and other values.
 pub fn config(seeds: &mut Seeds) {
     for (name, text) in [
@@ -235,6 +274,8 @@ pub fn config(seeds: &mut Seeds) {
             "{\n \"taskmanager\": {\"memory\": {\n  \"process.size\": \"4g\"}},\n \"taskmanager:numberOfTaskSlots\": 2,\n \
              \"f\": -0.25e+3, \"b\": true, \"u\": \"\\u00e9\\ud83d\\ude00\\n\", \"l\": [1, \"x\", [], {\"a\": false}], \"e\": {}}\n",
         ),
+        ("refused-comma.json", "{\"a\": 1,}"),
+        ("refused-numbers.json", "{\"a\": [01, 1., -inf, -nan, 1e999, \"\\ud83d\"]}"),
         (
             "tables.toml",
             "# plan\njobmanager.memory.process.size = \"1600m\"\n[taskmanager]\nnumberOfTaskSlots = 2 # two\n\
@@ -271,7 +312,8 @@ pub fn plan(seeds: &mut Seeds) {
     }
 }
 
-fn job_graph() -> JobGraph {
+/// A small job in order.
+pub fn job_graph() -> JobGraph {
     let vertex = |id: u32, name: &str, kind, parallelism| Vertex {
         id,
         name: name.into(),
@@ -313,6 +355,8 @@ pub fn rest(seeds: &mut Seeds) {
         "submit-range",
         text(json!({ "job": "", "parallelism": 4294967295_u32, "retainedCheckpoints": 0 })),
     );
+    seeds.put("rest", "submit-too-many", text(json!({ "job": "x", "retainedCheckpoints": 65 })));
+    seeds.put("rest", "submit-too-soon", text(json!({ "job": "x", "checkpointTimeout": 9 })));
     seeds.put("rest", "submit-deep", format!("{{\"args\":{}", "[".repeat(200)));
     seeds.put("rest", "id", "0123456789abcdef0123456789ABCDEF");
     let record = json!({
