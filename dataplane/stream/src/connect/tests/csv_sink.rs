@@ -51,7 +51,7 @@ impl Rig {
         match self.writer.prepare_commit(checkpoint, &mut self.files).unwrap() {
             Prepared::Pending => None,
             Prepared::Ready { state, committables } => {
-                assert_eq!(state, []);
+                assert!(state.is_empty(), "{state:?}");
                 Some(committables)
             }
         }
