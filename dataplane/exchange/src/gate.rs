@@ -20,7 +20,7 @@ use tidegate_plant::{Plant, planted};
 use tidegate_wire::{Body, Entry};
 
 use crate::event::Event;
-use crate::limits::GATE_SEGMENTS_AHEAD;
+use crate::limits::{GATE_SEGMENTS_AHEAD, places};
 use crate::local::{LocalConsumer, LocalItem};
 use crate::ports::{InRef, LinkQueues};
 use crate::report::{ChannelCounters, GateReport, PortUsage};
@@ -153,8 +153,7 @@ impl Gate {
         let remote =
             routes.iter().filter(|(route, _)| matches!(route, InRoute::Remote { .. })).count() as u32;
         let count = routes.len();
-        // One channel rarely holds the whole quota; one that does makes room once.
-        let own = quota.min(GATE_SEGMENTS_AHEAD);
+        let own = places(quota, count, GATE_SEGMENTS_AHEAD);
         let channels = routes
             .into_iter()
             .map(|(route, input)| {
@@ -167,8 +166,8 @@ impl Gate {
                     input,
                     credit: ReceiveCredit::new(number),
                     order: ReceiveOrder::default(),
-                    granted: VecDeque::with_capacity(own as usize),
-                    queue: VecDeque::with_capacity(own as usize + EVENTS_MAX),
+                    granted: VecDeque::with_capacity(own),
+                    queue: VecDeque::with_capacity(own + EVENTS_MAX),
                     ready: false,
                     hungry: false,
                     voided: 0,

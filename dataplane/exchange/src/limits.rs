@@ -14,6 +14,9 @@ pub const PARTITION_SEGMENTS_AHEAD: u32 = 2 * PAYLOADS_MAX as u32;
 pub const GATE_SEGMENTS_MIN: u32 = 2;
 /// Segments beyond two per channel of a gate: two trains, so that one is read while the other arrives.
 pub const GATE_SEGMENTS_AHEAD: u32 = 2 * PAYLOADS_MAX as u32;
+/// Up to so many channels of a gate or partition can hold its whole quota without ever making room in a queue. Of more
+/// channels each has its part of as many places; one that holds more than that makes room, once.
+pub const CHANNELS_OF_QUOTA: u32 = 8;
 /// Segments of a link: one for staging, one for the manifest it sends.
 pub const LINK_SEGMENTS: u32 = 2;
 /// Segments of a process-local channel that its consumer has not given back: two trains' worth, as for a remote one.
@@ -54,6 +57,12 @@ pub const STAGING_SMALL: u32 = 4 << 10;
 /// Trains with at least this many payload bytes on average get the small offer: at most one part in sixteen is copied.
 pub const STAGING_SWITCH: u64 = 64 << 10;
 
+/// Places to reserve in a queue of one of `channels` channels that share `quota`, of which each uses at least `ahead`.
+pub(crate) fn places(quota: u32, channels: usize, ahead: u32) -> usize {
+    let part = u64::from(quota) * u64::from(CHANNELS_OF_QUOTA) / channels.max(1) as u64;
+    part.max(u64::from(ahead)).min(u64::from(quota)) as usize
+}
+
 const _: () = assert!(PLACES_MAX <= PARTS_MAX, "a receive op must fit the driver");
 const _: () = assert!(PAYLOADS_MAX < PARTS_MAX, "a train must fit the driver");
 const _: () = assert!(PAYLOADS_PER_VISIT as usize <= PAYLOADS_MAX);
@@ -63,3 +72,19 @@ const _: () = assert!(EVENTS_MAX >= 4, "barrier, marker, end of data, end of par
 const _: () = assert!(REDIAL_WAIT_MIN.as_millis() < REDIAL_WAIT_MAX.as_millis());
 const _: () = assert!(REDIAL_FOR.as_secs() > HANDSHAKE_WAIT.as_secs());
 const _: () = assert!(EARLY_WAIT.as_millis() < HANDSHAKE_WAIT.as_millis());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_channels_have_places_for_all_of_the_quota() {
+        for channels in 0..=CHANNELS_OF_QUOTA as usize {
+            assert_eq!(places(512, channels, 32), 512);
+        }
+        assert_eq!(places(512, 64, 32), 64);
+        assert_eq!(places(512, 10_000, 32), 32);
+        assert_eq!(places(5, 1, 32), 5, "never more than there can be");
+        assert_eq!(places(u32::MAX, 1, 32), u32::MAX as usize);
+    }
+}

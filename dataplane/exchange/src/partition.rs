@@ -18,7 +18,7 @@ use tidegate_flow::{SendCredit, SendOrder};
 use tidegate_wire::{Body, Data, Entry, payload_crc};
 
 use crate::event::Event;
-use crate::limits::PARTITION_SEGMENTS_AHEAD;
+use crate::limits::{PARTITION_SEGMENTS_AHEAD, places};
 use crate::local::{LocalItem, LocalProducer, Parcel};
 use crate::ports::{LinkQueues, OutRef};
 use crate::report::{ChannelCounters, PartitionReport, PortUsage};
@@ -93,8 +93,7 @@ impl Partition {
         broadcast: bool,
         routes: Vec<OutRoute>,
     ) -> Self {
-        // One channel rarely holds the whole quota; one that does makes room once.
-        let own = quota.min(PARTITION_SEGMENTS_AHEAD);
+        let own = places(quota, routes.len(), PARTITION_SEGMENTS_AHEAD);
         let channels = routes
             .into_iter()
             .map(|route| {
@@ -106,7 +105,7 @@ impl Partition {
                     route,
                     credit: SendCredit::new(number),
                     order: SendOrder::default(),
-                    queue: VecDeque::with_capacity(own as usize + EVENTS_MAX),
+                    queue: VecDeque::with_capacity(own + EVENTS_MAX),
                     filling: None,
                     filled: 0,
                     born_ns: 0,
