@@ -46,6 +46,8 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, Stri
 
 /// Runs the targets. Gives the table of what they did.
 pub fn run(wanted: &Wanted, root: &Path) -> Result<String, String> {
+    // The fuzzer runs in another folder.
+    let root = &root.canonicalize().map_err(|error| format!("{}: {error}", root.display()))?;
     let all = targets(root).map_err(|error| format!("fuzz/fuzz_targets: {error}"))?;
     let chosen: Vec<&String> =
         all.iter().filter(|name| wanted.target.as_ref().is_none_or(|wanted| wanted == *name)).collect();
@@ -161,7 +163,7 @@ fn execute(
 /// The lines of a log that say what happened.
 fn findings(text: &str, log: &Path) -> String {
     let telling = |line: &&str| {
-        ["panicked at", "ERROR:", "error", "SUMMARY:", "Test unit written", "cargo fuzz run"]
+        ["panicked at", "ERROR:", "error:", "SUMMARY:", "Test unit written", "does not exist", "exiting"]
             .iter()
             .any(|word| line.contains(word))
     };
