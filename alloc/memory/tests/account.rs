@@ -1,13 +1,16 @@
 //! The accounting, under the allocator it belongs to.
 
 use std::hint::black_box;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use tidegate_memory::{
     Account, Accounted, Counters, RegisterError, measure, process_counters, process_heap, register_thread,
     this_thread, thread_counters,
 };
+
+/// Those that look at the whole process take turns.
+static TURN: Mutex<()> = Mutex::new(());
 
 #[global_allocator]
 static HEAP: Accounted = Accounted::new();
@@ -102,6 +105,7 @@ fn a_panic_leaves_the_account() {
 
 #[test]
 fn the_process_is_the_sum_of_its_threads() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     const BYTES: usize = 64 << 20;
     let before = process_counters().current_bytes();
     let kept = thread::spawn(|| {
@@ -122,6 +126,7 @@ fn the_process_is_the_sum_of_its_threads() {
 /// Whenever somebody looks, what an account has just taken is the account's and nobody else's.
 #[test]
 fn what_accounts_hold_is_told_from_the_rest_of_the_heap_at_once() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     const BYTES: usize = 256 << 20;
     const HALF: u64 = BYTES as u64 / 2;
     let account = Account::new("task");

@@ -15,7 +15,7 @@ pub const GATE_SEGMENTS_MIN: u32 = 2;
 /// Segments beyond two per channel of a gate: two trains, so that one is read while the other arrives.
 pub const GATE_SEGMENTS_AHEAD: u32 = 2 * PAYLOADS_MAX as u32;
 /// Up to so many channels of a gate or partition can hold its whole quota without ever making room in a queue. Of more
-/// channels each has its part of as many places; one that holds more than that makes room, once.
+/// channels each has its part of as many places; one that holds more than that makes room, twice as much each time.
 pub const CHANNELS_OF_QUOTA: u32 = 8;
 /// Segments of a link: one for staging, one for the manifest it sends.
 pub const LINK_SEGMENTS: u32 = 2;

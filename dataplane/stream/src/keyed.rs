@@ -110,7 +110,7 @@ where
         // Records are read in batches, and what their keys lead to is asked for, before the first one is applied: state
         // that is larger than the caches is waited for once in a batch rather than at each record.
         let mut batch = [const { None }; KEYED_BATCH];
-        let (mut next, mut filled) = (0, 0);
+        let (mut next, mut filled, mut ahead) = (0, 0, 1);
         let consumed = loop {
             match settle(&mut out, &mut cx, &mut left)? {
                 Settled::Ready if left > 0 => left -= 1,
@@ -123,7 +123,11 @@ where
             }
             if next == filled {
                 (next, filled) = (0, 0);
-                for place in &mut batch {
+                // What is not come to is read again. So no more than the quantum has, and little at first: where an output
+                // is full after each record, that is all.
+                let most = ahead.min(left as usize + 1);
+                ahead = (2 * ahead).min(KEYED_BATCH);
+                for place in &mut batch[..most] {
                     let start = position;
                     let read = <T::Keyed<K>>::read(bytes, &mut position, &|item| self.key_of.of(item))
                         .map_err(read_error)?;
@@ -153,6 +157,8 @@ where
         // What was read ahead is read again.
         let left_over = batch[next.min(KEYED_BATCH - 1)].as_ref().filter(|_| next < filled);
         reading.position = left_over.map_or(position, |ahead| ahead.start);
+        // Before the account is looked at: keys may own memory, and those that were only read are no state.
+        drop(batch);
         step.records_left = left;
         step.counts.records_in += taken;
         if let (Some(memory), Some(mark)) = (self.state.memory(), mark) {

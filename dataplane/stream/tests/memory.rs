@@ -149,6 +149,23 @@ impl AggregateFunction<u64, [u64; 2]> for Pairs {
 }
 
 #[derive(Clone)]
+struct Names;
+
+impl AggregateFunction<String, u64> for Names {
+    type State = u64;
+    type Out = u64;
+    fn create(&mut self, _key: &String) -> u64 {
+        0
+    }
+    fn add(&mut self, count: &mut u64, _item: &u64) {
+        *count += 1;
+    }
+    fn result(&mut self, _key: &String, count: u64) -> Result<u64, TaskError> {
+        Ok(count)
+    }
+}
+
+#[derive(Clone)]
 struct Count;
 
 impl AggregateFunction<u64, u64> for Count {
@@ -208,6 +225,26 @@ fn checkpoints_leave_nothing_on_the_heap_of_tasks() {
         assert!(late < early + 400, "less than a byte for each checkpoint: {early} bytes, then {late}");
         assert!(early < late + 400, "nor is anything freed that was never taken: {early} bytes, then {late}");
     }
+    harness.cancel().expect("everything is given back");
+}
+
+/// Keys that own memory are read ahead of their turn; those that a step does not come to are no part of the state.
+#[test]
+fn keys_read_ahead_are_no_state() {
+    let names = |job: &mut Job, _: &Args| {
+        let users = job.source("n", Sequence::generate(u64::MAX, |n| n));
+        let counted = users.key_by(|n| format!("a user with a long name {}", n % 100));
+        counted.aggregate("count", Names).sink("out", collect("out"));
+        Ok(())
+    };
+    let mut harness = Harness::start(Setup::new(names).quantum(21)).expect("it starts");
+    let mut held_after = |steps| {
+        harness.step(steps);
+        harness.metrics(0).memory.state.used
+    };
+    let early = held_after(500);
+    assert!(early > 0);
+    assert_eq!(held_after(5_000), early);
     harness.cancel().expect("everything is given back");
 }
 
