@@ -130,7 +130,7 @@ impl<D: Details> Outcome<D> {
         })
     }
 
-    /// Processor time of all processes per record, nanoseconds; the warm-up counts as well.
+    /// Processor time of the processes that move the records, per record, nanoseconds; the warm-up counts as well.
     pub fn cpu_ns_per_record(&self) -> f64 {
         self.cpu_seconds.values().sum::<f64>() * 1e9 / (self.records_received + self.warm_up_records) as f64
     }

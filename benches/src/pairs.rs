@@ -18,7 +18,7 @@ pub struct Sample {
     pub records_per_second: f64,
     /// Payload bytes per second.
     pub bytes_per_second: f64,
-    /// Processor time of all processes per record, nanoseconds.
+    /// Processor time of the processes that move the records, per record, nanoseconds.
     pub cpu_ns_per_record: f64,
 }
 

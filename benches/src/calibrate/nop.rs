@@ -26,7 +26,9 @@ pub fn by_thirty_two(setting: Setting) -> Result<Figure, Box<dyn Error>> {
 }
 
 fn nops(setting: Setting, what: &'static str, batch: u32) -> Result<Figure, Box<dyn Error>> {
-    let mut ring: IoUring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(ENTRIES)?;
+    // As the engine's ring where the kernel has that, else as it comes.
+    let like_ours = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(ENTRIES);
+    let mut ring: IoUring = like_ours.or_else(|_| IoUring::new(ENTRIES))?;
     let mut failed = None;
     let samples = sample(setting.budget, batch * TIMES, || {
         for _ in 0..TIMES {

@@ -39,8 +39,8 @@ pub struct Options {
     /// How long a run is to take, about
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
-    /// One round of tiny runs: good for nothing but to see that it works
-    #[arg(long)]
+    /// One round of tiny runs: good for nothing but to see that it works, so it asks for a place of its own
+    #[arg(long, requires = "out")]
     quick: bool,
     /// Cores of the two ends
     #[arg(long, value_name = "A,B", value_parser = two_cores, default_value = "0,1")]
@@ -192,7 +192,8 @@ impl Report {
 
 /// The end of every page.
 const TAIL: &str = "\
-CPU is the processor time of all processes of a run, start and warm-up included. *floor* is two processes that move the
+CPU is processor time per record, warm-up included: of the two TaskManagers since the job was submitted (without the
+JobManager), of the floor's two processes from their start. *floor* is two processes that move the
 same records without an engine: no credits, no tasks, no control plane, and no checksum unless the line says so; what was
 tried to make it fast is in `benches/src/floor/mod.rs`. *shuffle* is the engine with everything on: credits, CRC32C of each
 payload, validation, control plane. Bids have no floor, since their records need the engine's format.
