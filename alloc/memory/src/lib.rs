@@ -23,7 +23,7 @@
 //! 4. **A thread's pointer to an account lives no longer than the account.** It is set by `Account::run`, which borrows the
 //!    account until it has put the pointer before back; its guard is a local that no caller sees, so it cannot be leaked.
 //! 5. **A prefetch reads nothing.** The instruction is a hint: it has no effect that a program could see, and no address makes
-//!    it fault.
+//!    it fault. It is here, beside the allocator, because the crates that use it forbid unsafe code.
 
 mod account;
 mod budget;

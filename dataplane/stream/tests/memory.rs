@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tidegate_memory::Accounted;
+use tidegate_record::Key;
 use tidegate_stream::connect::{CsvRow, CsvSink, Sequence};
 use tidegate_stream::error::{Fault, TaskError};
 use tidegate_stream::memory::{Reservation, SlotMemory};
@@ -131,53 +132,20 @@ fn state_is_no_part_of_the_heap_and_is_given_back() {
     assert_eq!(harness.metrics(0).memory.state.used, 0);
 }
 
-#[derive(Clone)]
-struct Pairs;
-
-impl AggregateFunction<u64, [u64; 2]> for Pairs {
-    type State = u64;
-    type Out = u64;
-    fn create(&mut self, _key: &u64) -> u64 {
-        0
-    }
-    fn add(&mut self, count: &mut u64, _pair: &[u64; 2]) {
-        *count += 1;
-    }
-    fn result(&mut self, _key: &u64, count: u64) -> Result<u64, TaskError> {
-        Ok(count)
-    }
-}
-
-#[derive(Clone)]
-struct Names;
-
-impl AggregateFunction<String, u64> for Names {
-    type State = u64;
-    type Out = u64;
-    fn create(&mut self, _key: &String) -> u64 {
-        0
-    }
-    fn add(&mut self, count: &mut u64, _item: &u64) {
-        *count += 1;
-    }
-    fn result(&mut self, _key: &String, count: u64) -> Result<u64, TaskError> {
-        Ok(count)
-    }
-}
-
+/// Counts items of any kind by keys of any kind.
 #[derive(Clone)]
 struct Count;
 
-impl AggregateFunction<u64, u64> for Count {
+impl<K: Key, T: ?Sized> AggregateFunction<K, T> for Count {
     type State = u64;
     type Out = u64;
-    fn create(&mut self, _key: &u64) -> u64 {
+    fn create(&mut self, _key: &K) -> u64 {
         0
     }
-    fn add(&mut self, count: &mut u64, _item: &u64) {
+    fn add(&mut self, count: &mut u64, _item: &T) {
         *count += 1;
     }
-    fn result(&mut self, _key: &u64, count: u64) -> Result<u64, TaskError> {
+    fn result(&mut self, _key: &K, count: u64) -> Result<u64, TaskError> {
         Ok(count)
     }
 }
@@ -207,7 +175,7 @@ fn checkpoints_leave_nothing_on_the_heap_of_tasks() {
         });
         job.source("rows", numbers(0)).rebalance().map("same", |pair: &[u64; 2]| *pair).sink("csv", rows);
         let counted = job.source("pairs", numbers(1)).key_by(|pair: &[u64; 2]| pair[0]);
-        counted.aggregate("count", Pairs).sink("counts", collect("counts"));
+        counted.aggregate("count", Count).sink("counts", collect("counts"));
         Ok(())
     };
     let mut harness =
@@ -234,7 +202,7 @@ fn keys_read_ahead_are_no_state() {
     let names = |job: &mut Job, _: &Args| {
         let users = job.source("n", Sequence::generate(u64::MAX, |n| n));
         let counted = users.key_by(|n| format!("a user with a long name {}", n % 100));
-        counted.aggregate("count", Names).sink("out", collect("out"));
+        counted.aggregate("count", Count).sink("out", collect("out"));
         Ok(())
     };
     let mut harness = Harness::start(Setup::new(names).quantum(21)).expect("it starts");

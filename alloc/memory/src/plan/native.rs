@@ -1,10 +1,11 @@
 //! What a native process needs besides the heaps of its users: the costs that its defaults are stated from. Stateless.
 //!
 //! The constants are inputs, because they belong to other crates (a ring's queues, the files thread's buffers) that this
-//! one does not know; the defaults say what they were taken from. Measured (`sizing` in the end-to-end tests): a TaskManager has
-//! 9 MiB of its binary resident, at most 72 KiB of a stack, and 8.7 KiB for a link; idle, with 14 threads and 1 MiB in use, its
-//! allocator has 26 MiB, and half as much again as the tables of keyed state once they have grown. The defaults are above that,
-//! because jobs bring code and functions of their own. What is called an estimate was not measured.
+//! one does not know; the defaults say what they were taken from. Measured (`sizing` in the end-to-end tests prints it): a
+//! TaskManager has 9 MiB of its binary resident, at most 72 KiB of a stack, and 8.7 KiB for a link. Seen once in a TaskManager
+//! of two slots and 256 MiB: idle, its allocator had 26 MiB for 1 MiB in use; with 34 MiB of keyed state that had grown, 23 MiB
+//! more than the state. The defaults are above what was measured, because jobs bring code and functions of their own. What is
+//! called an estimate was not measured.
 //!
 //! Always: a stated size is the sum of its items, rounded up to whole MiB; sums saturate below 2^63.
 

@@ -2,8 +2,8 @@
 //! Stateless.
 //!
 //! The rule is linear. It starts from the least heap that no plan is warned about; what a job and a subtask add is two to six
-//! times what was measured in a JobManager whose jobs had three
-//! checkpoints each (`sizing` in the end-to-end tests prints it anew), in bytes:
+//! times what was measured in a JobManager whose jobs had three checkpoints each (`sizing` in the end-to-end tests prints it
+//! anew), in bytes:
 //!
 //! | jobs | subtasks of each | heap | its peak |
 //! |---|---|---|---|
@@ -44,7 +44,7 @@ pub struct Load {
     pub taskmanagers: u64,
 }
 
-/// The names of a load's parts, as `parse` reads them.
+/// The names of a load's parts, in the order of its fields.
 const PARTS: [&str; 6] =
     ["jobs", "subtasks", "stateful-operators", "key-groups", "retained-checkpoints", "taskmanagers"];
 
@@ -64,16 +64,16 @@ impl FromStr for Load {
         for part in text.split(',') {
             let error = || LoadError { found: part.to_owned() };
             let (name, count) = part.split_once('=').ok_or_else(error)?;
-            let place = match name.trim() {
-                "jobs" => &mut load.jobs,
-                "subtasks" => &mut load.subtasks_per_job,
-                "stateful-operators" => &mut load.stateful_operators_per_job,
-                "key-groups" => &mut load.key_groups,
-                "retained-checkpoints" => &mut load.retained_checkpoints,
-                "taskmanagers" => &mut load.taskmanagers,
-                _ => return Err(error()),
-            };
-            *place = count.trim().parse().map_err(|_| error())?;
+            let place = PARTS.iter().position(|part| *part == name.trim()).ok_or_else(error)?;
+            let fields = [
+                &mut load.jobs,
+                &mut load.subtasks_per_job,
+                &mut load.stateful_operators_per_job,
+                &mut load.key_groups,
+                &mut load.retained_checkpoints,
+                &mut load.taskmanagers,
+            ];
+            *fields[place] = count.trim().parse().map_err(|_| error())?;
         }
         Ok(load)
     }
