@@ -93,7 +93,7 @@ fn keyed(bytes: &[u8]) {
     while let Ok(Some((key, view))) = Codec::read(bytes, &mut position, &key_of) {
         assert!(position as usize <= bytes.len());
         let hash = key.hash();
-        let own = key.into_key().expect("what validated can be owned");
+        let own = key.to_key().expect("what validated can be owned");
         assert_eq!(own.hash(), hash, "a key in place is the key");
         Everything::to_owned_value(view).expect("what validated can be owned");
     }

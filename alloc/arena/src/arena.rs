@@ -196,10 +196,16 @@ impl Arena {
         &self.0
     }
 
+    /// Whether a handle is of this arena.
+    #[inline]
+    pub(crate) fn owns<S>(&self, segment: &Segment<S>) -> bool {
+        segment.arena == self.0.id
+    }
+
     /// The slot behind a handle, if the handle is of this arena.
     #[inline]
     pub(crate) fn own<S>(&self, segment: &Segment<S>) -> &Slot {
-        assert_eq!(segment.arena, self.0.id, "a segment was given to an arena that it does not belong to");
+        assert!(self.owns(segment), "a segment was given to an arena that it does not belong to");
         &self.0.slots[segment.index as usize]
     }
 

@@ -26,7 +26,8 @@
 //!    has none. A handle is only accepted by the arena whose number it carries, and a number is reused only after an
 //!    arena that ended with every segment free.
 //! 4. **`Filling`, `Granted` and `Receiving` have exactly one handle.** They cannot be shared. A mutable slice borrows
-//!    that handle exclusively, so no other slice of the segment exists.
+//!    that handle exclusively, so no other slice of the segment exists. A [`Draft`] owns such a handle together with the
+//!    address it was checked for; nothing can move the segment on while the draft has its handle.
 //! 5. **`Sealed`, `InFlight` and `Shared` are frozen.** Nobody writes the bytes or the length until the count is back
 //!    to 0, or is 1 and its holder reopens the segment.
 //! 6. **The kernel's hands.** `InFlight` gives a pointer for reading and no release; `Receiving` gives a pointer for
@@ -43,6 +44,7 @@
 //!    what was in it: whoever seals or receives a length vouches for those bytes.
 
 mod arena;
+mod draft;
 mod error;
 #[cfg(feature = "tokio-uring")]
 pub mod file_buffer;
@@ -57,6 +59,7 @@ pub mod spsc;
 mod sync;
 
 pub use arena::{Arena, ArenaConfig, SegmentSize};
+pub use draft::Draft;
 pub use error::ArenaError;
 pub use ledger::{HOLDER_KINDS, Holder, HolderKind, Ledger, LedgerEntry, STATES, State, Totals};
 pub use pool::Shard;

@@ -12,7 +12,7 @@ pub use output::Output;
 
 use std::collections::VecDeque;
 
-use tidegate_arena::{Arena, Filling, Holder, HolderKind, Sealed, Segment, Shard};
+use tidegate_arena::{Arena, Draft, Filling, Holder, HolderKind, Sealed, Segment, Shard};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{SendCredit, SendOrder};
 use tidegate_wire::{Body, Data, Entry, payload_crc};
@@ -42,8 +42,7 @@ pub(crate) struct OutChannel {
     pub credit: SendCredit,
     pub order: SendOrder,
     pub queue: VecDeque<Queued>,
-    filling: Option<Segment<Filling>>,
-    filled: u32,
+    filling: Option<Draft>,
     born_ns: u64,
     data_queued: u32,
     events: usize,
@@ -78,8 +77,7 @@ pub(crate) struct Partition {
     spare: Option<Segment<Filling>>,
     /// A broadcast partition fills one segment for all channels.
     broadcast: bool,
-    shared: Option<Segment<Filling>>,
-    shared_filled: u32,
+    shared: Option<Draft>,
     shared_born_ns: u64,
     pub counters: ChannelCounters,
 }
@@ -107,7 +105,6 @@ impl Partition {
                     order: SendOrder::default(),
                     queue: VecDeque::with_capacity(own + EVENTS_MAX),
                     filling: None,
-                    filled: 0,
                     born_ns: 0,
                     data_queued: 0,
                     events: 0,
@@ -127,7 +124,6 @@ impl Partition {
             spare: None,
             broadcast,
             shared: None,
-            shared_filled: 0,
             shared_born_ns: 0,
             counters: ChannelCounters::default(),
         }
@@ -189,12 +185,11 @@ impl Partition {
     /// Seals what is being filled for `channel` behind its queue.
     fn seal(&mut self, channel: usize, arena: &Arena) {
         let out = &mut self.channels[channel];
-        if let Some(segment) = out.filling.take() {
-            let (len, born_ns) = (out.filled, out.born_ns);
-            arena.set_holder(&segment, Holder::new(HolderKind::Queued, self.index));
-            out.queue.push_back(Queued::Data { segment: arena.seal(segment, len), len, born_ns });
+        if let Some(draft) = out.filling.take() {
+            let (len, born_ns) = (draft.len(), out.born_ns);
+            arena.set_holder(draft.segment(), Holder::new(HolderKind::Queued, self.index));
+            out.queue.push_back(Queued::Data { segment: arena.seal_draft(draft), len, born_ns });
             out.data_queued += 1;
-            out.filled = 0;
             self.counters.segments += 1;
             self.counters.bytes += u64::from(len);
         }
@@ -202,12 +197,11 @@ impl Partition {
 
     /// Seals the shared segment behind the queue of each channel: one payload, one reference per channel.
     fn seal_shared(&mut self, shard: &mut Shard) {
-        let Some(segment) = self.shared.take() else { return };
+        let Some(draft) = self.shared.take() else { return };
         let arena = shard.arena().clone();
-        arena.set_holder(&segment, Holder::new(HolderKind::Queued, self.index));
-        let (len, born_ns) = (self.shared_filled, self.shared_born_ns);
-        self.shared_filled = 0;
-        let sealed = arena.seal(segment, len);
+        arena.set_holder(draft.segment(), Holder::new(HolderKind::Queued, self.index));
+        let (len, born_ns) = (draft.len(), self.shared_born_ns);
+        let sealed = arena.seal_draft(draft);
         for out in self.channels.iter_mut().filter(|channel| !channel.closed) {
             out.queue.push_back(Queued::Data { segment: arena.share(&sealed), len, born_ns });
             out.data_queued += 1;
@@ -375,8 +369,8 @@ impl Partition {
         out.data_queued = 0;
         let filling = out.filling.take();
         let queue = std::mem::take(&mut out.queue);
-        if let Some(segment) = filling {
-            shard.release(segment);
+        if let Some(draft) = filling {
+            shard.release(draft.into_segment());
             self.give_back();
         }
         for item in queue {
@@ -391,7 +385,8 @@ impl Partition {
         for channel in 0..self.channels.len() {
             self.close_channel(channel, shard);
         }
-        for segment in [self.spare.take(), self.shared.take()].into_iter().flatten() {
+        let shared = self.shared.take().map(Draft::into_segment);
+        for segment in [self.spare.take(), shared].into_iter().flatten() {
             shard.release(segment);
         }
     }

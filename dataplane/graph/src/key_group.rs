@@ -22,11 +22,8 @@ pub const fn murmur(hash: i32) -> u32 {
     word = (word ^ (word >> 16)).wrapping_mul(0x85eb_ca6b);
     word = (word ^ (word >> 13)).wrapping_mul(0xc2b2_ae35);
     word ^= word >> 16;
-    // The one value without an absolute value becomes 0, as in Flink.
-    match word.cast_signed().checked_abs() {
-        Some(absolute) => absolute.cast_unsigned(),
-        None => 0,
-    }
+    // The one value without an absolute value becomes 0, as in Flink: it has no bit but the one that is masked.
+    word.cast_signed().wrapping_abs().cast_unsigned() & i32::MAX.cast_unsigned()
 }
 
 /// The key group of a key with this 32-bit hash.

@@ -108,14 +108,13 @@ impl<K: Key> KeyRef<'_, K> {
         }
     }
 
-    /// The key itself. Allocates when the key owns memory and is met for the first time.
+    /// The key itself. Allocates when the key owns memory.
     ///
     /// # Errors
     /// [`ReadError::Invalid`], for a key type whose own conversion refuses the value.
-    #[inline]
-    pub fn into_key(self) -> Result<K, ReadError> {
+    pub fn to_key(&self) -> Result<K, ReadError> {
         match self {
-            Self::Computed(key) => Ok(key),
+            Self::Computed(key) => Ok(key.clone()),
             Self::Carried(nested) => to_owned::<K>(nested),
         }
     }

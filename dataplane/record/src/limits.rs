@@ -29,3 +29,6 @@ const _: () = assert!(SCRATCH_BYTES_MAX < SNAPSHOT_SCRATCH_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_SCRATCH_BYTES_MAX < ARCHIVE_BYTES_MAX);
 const _: () = assert!(ARCHIVE_BYTES_MAX + PREFIX_BYTES as usize <= i32::MAX as usize);
 const _: () = assert!(PLAIN_ALIGN_MAX.is_power_of_two());
+
+/// Plain records of up to so many words of 8 bytes are stored word by word: a cache line. Longer ones are copied as they lie.
+pub const WORDS_MAX: usize = 8;

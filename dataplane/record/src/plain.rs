@@ -98,7 +98,7 @@ pub(crate) const fn checked_size<T>() -> usize {
 #[inline(always)]
 pub fn write<T: Plain>(record: &T, out: &mut Slot<'_>) -> Result<(), WriteError> {
     let size = const { checked_size::<T>() };
-    if out.append(T::as_bytes(slice::from_ref(record))) {
+    if out.append_words(T::as_bytes(slice::from_ref(record))) {
         Ok(())
     } else {
         Err(WriteError::Full { needed: size as u32 })

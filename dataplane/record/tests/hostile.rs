@@ -42,7 +42,7 @@ fn drain_keyed(bytes: &[u8]) {
     let mut position = 0;
     while let Ok(Some((key, view))) = Codec::read(bytes, &mut position, &key_of) {
         key.hash();
-        let _ = key.into_key();
+        let _ = key.to_key();
         let _ = Row::to_owned_value(view);
     }
 }

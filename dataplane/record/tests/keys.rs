@@ -52,7 +52,7 @@ fn agrees<K: Key + std::fmt::Debug>(key: &K, other: &K) {
         assert_eq!(view.hash32(), key.hash32());
         assert!(view.is(key));
         assert_eq!(view.is(other), key == other);
-        assert_eq!(&view.into_key().unwrap(), key);
+        assert_eq!(&view.to_key().unwrap(), key);
     });
     assert_eq!(key.hash() == other.hash(), key == other);
 }

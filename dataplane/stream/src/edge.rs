@@ -100,7 +100,8 @@ impl<K: Key, T: Record, F: KeyOf<T, K>> EdgeWriter<T> for ByKey<K, F> {
     #[inline]
     fn write(&mut self, item: &T, output: &mut Output<'_>) -> Result<(), TaskError> {
         self.key_of.with(item, |key| {
-            let channel = self.router.channel(key.hash());
+            // Where there is one consumer it owns every key.
+            let channel = if output.channels() == 1 { 0 } else { self.router.channel(key.hash()) };
             output.write_with(channel, |slot| <T::Keyed<K>>::write(key, item, slot)).map_err(emit_error)
         })
     }

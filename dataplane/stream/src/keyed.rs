@@ -22,7 +22,7 @@ use crate::operator::{KeyedOperator, Place};
 use crate::router::{GroupRange, Groups};
 use crate::slot::snapshot::OperatorSnapshot;
 use crate::stage::{CutCx, SnapshotCx, Stage, Wait};
-use crate::state::{Cell, KeyedState, Progress, Restore};
+use crate::state::{Cell, KeyedState, Progress, Restore, Spot};
 use crate::tail::{Bound, Tail};
 
 /// A gate of a keyed edge, and its operator.
@@ -51,9 +51,7 @@ struct Ahead<'a, K: Key, A: ?Sized> {
     start: u32,
     key: KeyRef<'a, K>,
     item: &'a A,
-    hash: u64,
-    /// Its group's place in the range.
-    index: usize,
+    spot: Spot,
 }
 
 /// What a keyed head is made of.
@@ -113,11 +111,12 @@ where
         let (mut next, mut filled, mut ahead) = (0, 0, 1);
         let consumed = loop {
             match settle(&mut out, &mut cx, &mut left)? {
-                Settled::Ready if left > 0 => left -= 1,
+                Settled::Ready if left > 0 => {}
                 Settled::Full => break Consumed::Wait(out.blocked(&mut cx)),
                 Settled::Ready | Settled::Quantum => break Consumed::Quantum,
             }
             if self.process.pending() {
+                left -= 1;
                 self.process.advance(&mut cx, &mut out).map_err(|error| error.at(&self.name))?;
                 continue;
             }
@@ -125,7 +124,7 @@ where
                 (next, filled) = (0, 0);
                 // What is not come to is read again. So no more than the quantum has, and little at first: where an output
                 // is full after each record, that is all.
-                let most = ahead.min(left as usize + 1);
+                let most = ahead.min(left as usize);
                 ahead = (2 * ahead).min(KEYED_BATCH);
                 for place in &mut batch[..most] {
                     let start = position;
@@ -134,25 +133,38 @@ where
                     let Some((key, item)) = read else { break };
                     let hash = key.hash();
                     let group = self.groups.of(hash);
-                    let Some(index) = self.range.index(group) else { return Err(astray(group, self.range)) };
-                    self.state.prefetch(index, hash);
-                    *place = Some(Ahead { start, key, item, hash, index });
+                    let Some(spot) = self.state.seek(group, hash) else {
+                        return Err(astray(group, self.range));
+                    };
+                    *place = Some(Ahead { start, key, item, spot });
                     filled += 1;
                 }
+                if filled == 0 {
+                    break Consumed::All;
+                }
             }
-            let Some(Ahead { start, key, item, hash, index }) = batch[next].take() else {
-                break Consumed::All;
-            };
-            if !self.state.admit(index, cx.files)? {
-                position = start;
-                filled = next;
+            // There is room for one output. Who has none before the end of the input needs no more of it.
+            let until = if P::QUIET { filled.min(next + left as usize) } else { next + 1 };
+            let (mut applied, mut admitted) = (0, true);
+            let snapshot = self.state.snapshot_goes_on();
+            for ahead in &batch[next..until] {
+                let Some(Ahead { key, item, spot, .. }) = ahead else { break };
+                if snapshot {
+                    admitted = self.state.admit(spot.group(), cx.files)?;
+                    if !admitted {
+                        break;
+                    }
+                }
+                applied += 1;
+                let place = Place { state: &mut self.state, spot: *spot, key };
+                self.process.apply(place, item, &mut cx, &mut out).map_err(|error| error.at(&self.name))?;
+            }
+            next += applied;
+            taken += applied as u64;
+            left -= applied as u32;
+            if !admitted {
                 break Consumed::Wait(Wait::MEMORY);
             }
-            next += 1;
-            taken += 1;
-            let table = self.state.table(index).map_err(|error| error.at(&self.name))?;
-            let place = Place { table, hash, key };
-            self.process.apply(place, item, &mut cx, &mut out).map_err(|error| error.at(&self.name))?;
         };
         // What was read ahead is read again.
         let left_over = batch[next.min(KEYED_BATCH - 1)].as_ref().filter(|_| next < filled);
@@ -291,7 +303,7 @@ where
             if !self.state.admit(*group, cx.files)? {
                 return Ok(Ran::Wait(Wait::MEMORY));
             }
-            let table = self.state.table_to_drain(*group);
+            let table = self.state.table(*group);
             if *bucket >= table.num_buckets() {
                 (*group, *bucket) = (*group + 1, 0);
                 continue;

@@ -3,7 +3,6 @@
 //! An operator owns its function and the outputs that are left; the state belongs to the keyed head, which hands out one
 //! `Place` per item. Always: at most one output per call; nothing is applied while outputs are left.
 
-use hashbrown::HashTable;
 use tidegate_record::{Key, KeyRef};
 
 use crate::chain::Out;
@@ -12,7 +11,7 @@ use crate::error::TaskError;
 use crate::function::{AggregateFunction, Collector, ProcessFunction, ReduceFunction};
 use crate::head::read_error;
 use crate::limits::FAN_OUT_MAX;
-use crate::state::{Cell, Kept};
+use crate::state::{Cell, Kept, KeyedState, Spot};
 
 /// What happens to an item and the state of its key.
 pub trait KeyedOperator<K: Key, In: ?Sized>: Clone + Send + 'static {
@@ -22,6 +21,8 @@ pub trait KeyedOperator<K: Key, In: ?Sized>: Clone + Send + 'static {
     type Out: ?Sized + 'static;
     /// Whether entries leave the state at the end of input, through `drain`.
     const DRAINS: bool;
+    /// Whether `apply` never pushes and never leaves outputs.
+    const QUIET: bool = false;
 
     /// Opens the function.
     ///
@@ -75,32 +76,33 @@ pub trait KeyedOperator<K: Key, In: ?Sized>: Clone + Send + 'static {
     fn close(&mut self);
 }
 
-/// Where a key's state is, or would be.
+/// Where a key's state is, or would be: in a group that is ready to be changed.
 pub struct Place<'a, K: Key, C> {
-    pub(crate) table: &'a mut HashTable<(K, C)>,
-    pub(crate) hash: u64,
-    pub(crate) key: KeyRef<'a, K>,
+    pub(crate) state: &'a mut KeyedState<K, C>,
+    pub(crate) spot: Spot,
+    pub(crate) key: &'a KeyRef<'a, K>,
 }
 
-impl<'a, K: Key, C> Place<'a, K, C> {
+impl<'a, K: Key, C: Cell> Place<'a, K, C> {
     #[inline]
     fn found(&mut self) -> Option<&mut (K, C)> {
-        let key = &self.key;
-        self.table.find_mut(self.hash, |(known, _)| key.is(known))
+        let key = self.key;
+        self.state.find(self.spot, |known| key.is(known))
     }
 
-    #[inline(never)]
-    fn insert(self, cell: C) -> Result<&'a mut (K, C), TaskError> {
-        let key = self.key.into_key().map_err(read_error)?;
-        Ok(self.table.insert_unique(self.hash, (key, cell), |(key, _)| key.hash()).into_mut())
+    /// The key itself, for the first item that has it.
+    fn key(&self) -> Result<K, TaskError> {
+        self.key.to_key().map_err(read_error)
+    }
+
+    #[inline]
+    fn insert(self, key: K, cell: C) -> Result<&'a mut (K, C), TaskError> {
+        self.state.insert(self.spot, key, cell)
     }
 
     #[cold]
     fn remove(&mut self) {
-        let key = &self.key;
-        if let Ok(entry) = self.table.find_entry(self.hash, |(known, _)| key.is(known)) {
-            entry.remove();
-        }
+        self.state.remove(self.spot, |known| self.key.is(known));
     }
 }
 
@@ -138,7 +140,8 @@ impl<K: Key, In: ?Sized, F: ReduceFunction<In>> KeyedOperator<K, In> for Reduce<
             self.function.fold(&mut cell.0, item);
             return out.push(&cell.0, cx);
         }
-        let (_, cell) = place.insert(Kept(self.function.first(item)))?;
+        let key = place.key()?;
+        let (_, cell) = place.insert(key, Kept(self.function.first(item)))?;
         out.push(&cell.0, cx)
     }
 
@@ -158,12 +161,33 @@ impl<F> Aggregate<F> {
     pub fn new(function: F) -> Self {
         Aggregate { function }
     }
+
+    /// The first item of a key. Out of the record loop: it comes once for each key.
+    #[inline(never)]
+    fn first<K: Key, In: ?Sized>(
+        &mut self,
+        state: &mut KeyedState<K, Kept<F::State>>,
+        spot: Spot,
+        key: &KeyRef<'_, K>,
+        item: &In,
+    ) -> Result<(), TaskError>
+    where
+        F: AggregateFunction<K, In>,
+    {
+        // In parts, so that the record loop keeps its place in registers.
+        let place = Place { state, spot, key };
+        let key = place.key()?;
+        let mut state = self.function.create(&key);
+        self.function.add(&mut state, item);
+        place.insert(key, Kept(state)).map(|_| ())
+    }
 }
 
 impl<K: Key, In: ?Sized, F: AggregateFunction<K, In>> KeyedOperator<K, In> for Aggregate<F> {
     type Cell = Kept<F::State>;
     type Out = F::Out;
     const DRAINS: bool = true;
+    const QUIET: bool = true;
 
     fn open(&mut self, context: &RuntimeContext) -> Result<(), TaskError> {
         self.function.open(context)
@@ -181,13 +205,8 @@ impl<K: Key, In: ?Sized, F: AggregateFunction<K, In>> KeyedOperator<K, In> for A
             self.function.add(&mut cell.0, item);
             return Ok(());
         }
-        let key = match &place.key {
-            KeyRef::Computed(key) => key.clone(),
-            KeyRef::Carried(nested) => KeyRef::<K>::Carried(nested).into_key().map_err(read_error)?,
-        };
-        let mut state = self.function.create(&key);
-        self.function.add(&mut state, item);
-        place.insert(Kept(state)).map(|_| ())
+        let Place { state, spot, key } = place;
+        self.first(state, spot, key, item)
     }
 
     #[inline]
@@ -291,14 +310,11 @@ impl<F, O> Process<F, O> {
     where
         F: ProcessFunction<K, In, Out = O>,
     {
-        let key = match &place.key {
-            KeyRef::Computed(key) => key.clone(),
-            KeyRef::Carried(nested) => KeyRef::<K>::Carried(nested).into_key().map_err(read_error)?,
-        };
+        let key = place.key()?;
         let mut state = None;
         self.function.process(&key, item, &mut state, &mut self.outputs)?;
         if state.is_some() {
-            place.table.insert_unique(place.hash, (key, state), |(key, _)| key.hash());
+            place.state.insert(place.spot, key, state)?;
         }
         Ok(false)
     }

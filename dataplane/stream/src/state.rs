@@ -65,6 +65,24 @@ impl<V: Field> Cell for Option<V> {
     }
 }
 
+/// Where a key is, or would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    hash: u64,
+    /// Its group's place in the range.
+    index: u32,
+    /// The bucket of the table that looked like it; only a hint.
+    bucket: u32,
+}
+
+impl Spot {
+    /// Its group's place in the range.
+    #[inline]
+    pub fn group(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// How far a resumable piece of work came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -174,34 +192,54 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
         self.memory.as_mut()
     }
 
-    /// The table of group number `index` of the range, with room for one more entry, to be changed: ask `admit` first.
+    /// The table of group number `index` of the range, to be changed, but not to be added to: ask `admit` first.
+    #[inline]
+    pub fn table(&mut self, index: usize) -> &mut HashTable<(K, C)> {
+        debug_assert_eq!(self.groups[index].saved, self.cut, "a group is changed only once it is written");
+        &mut self.groups[index].table
+    }
+
+    /// The entry at `spot` whose key `is` the one: ask `admit` first.
+    #[inline]
+    pub fn find(&mut self, spot: Spot, is: impl Fn(&K) -> bool) -> Option<&mut (K, C)> {
+        let table = self.table(spot.group());
+        // What `seek` saw is nearly always it, and then nothing is probed twice. It may have moved since, or be another key.
+        let seen = table.get_bucket(spot.bucket as usize).is_some_and(|(known, _)| is(known));
+        if seen { table.get_bucket_mut(spot.bucket as usize) } else { find_elsewhere(table, spot.hash, is) }
+    }
+
+    /// Adds a key that is not there yet: ask `admit` first.
     ///
     /// # Errors
     /// `Fault::Memory` if there is no room and no memory for more.
-    #[inline]
-    pub fn table(&mut self, index: usize) -> Result<&mut HashTable<(K, C)>, TaskError> {
-        debug_assert_eq!(self.groups[index].saved, self.cut, "a group is changed only once it is written");
-        let table = &self.groups[index].table;
+    pub fn insert(&mut self, spot: Spot, key: K, cell: C) -> Result<&mut (K, C), TaskError> {
+        let table = self.table(spot.group());
         if table.len() == table.capacity() {
-            self.grow(index, 1)?;
+            self.grow(spot.group(), 1)?;
         }
-        Ok(&mut self.groups[index].table)
+        let entry = self.table(spot.group()).insert_unique(spot.hash, (key, cell), |(key, _)| key.hash());
+        Ok(entry.into_mut())
     }
 
-    /// Asks for what `hash` leads to in group number `index`, so that it is there when its turn comes.
+    /// Forgets the key at `spot` that `is` the one: ask `admit` first.
+    pub fn remove(&mut self, spot: Spot, is: impl Fn(&K) -> bool) {
+        if let Ok(entry) = self.table(spot.group()).find_entry(spot.hash, |(known, _)| is(known)) {
+            entry.remove();
+        }
+    }
+
+    /// Where a key of this hash and key group is, or would be; asks for the memory that leads to, so that it is there when
+    /// the key's turn comes. `None` if the group is not one of the range.
     #[inline]
-    pub fn prefetch(&self, index: usize, hash: u64) {
+    pub fn seek(&self, group: u32, hash: u64) -> Option<Spot> {
+        let index = group.wrapping_sub(self.range.first);
+        let table = &self.groups.get(index as usize)?.table;
         // The first candidate is it but once in a hundred times; to compare keys would be to wait for the memory.
-        self.groups[index].table.find_bucket_index(hash, |entry| {
+        let bucket = table.find_bucket_index(hash, |entry| {
             prefetch(entry);
             true
         });
-    }
-
-    /// The table of group number `index` of the range, to be emptied: ask `admit` first.
-    pub fn table_to_drain(&mut self, index: usize) -> &mut HashTable<(K, C)> {
-        debug_assert_eq!(self.groups[index].saved, self.cut, "a group is changed only once it is written");
-        &mut self.groups[index].table
+        Some(Spot { hash, index, bucket: bucket.map_or(u32::MAX, |bucket| bucket as u32) })
     }
 
     /// Makes room for `more` entries; what that takes is reserved first.
@@ -217,6 +255,12 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
         memory.before_growth(before, table_bytes::<(K, C)>(wanted))?;
         table.reserve(more, |(key, _)| key.hash());
         memory.after_growth(before, table.allocation_size())
+    }
+
+    /// Whether a group may have to be written before it is changed. If not, `admit` says yes to all.
+    #[inline]
+    pub fn snapshot_goes_on(&self) -> bool {
+        self.run.is_some()
     }
 
     /// Makes group number `index` ready to be changed: if a snapshot still needs it as it is, it is written now.
@@ -445,6 +489,16 @@ impl Run {
         let hash = current.hasher.digest();
         self.slices.push(GroupSlice { group, offset: current.offset, len, hash });
     }
+}
+
+#[cold]
+#[inline(never)]
+fn find_elsewhere<K, C>(
+    table: &mut HashTable<(K, C)>,
+    hash: u64,
+    is: impl Fn(&K) -> bool,
+) -> Option<&mut (K, C)> {
+    table.find_mut(hash, |(known, _)| is(known))
 }
 
 /// About how many bytes a table for `entries` takes: seven eighths of a power of two of places, each with a byte beside it.

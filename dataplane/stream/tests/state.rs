@@ -30,16 +30,16 @@ fn range(subtask: u32, parallelism: u32) -> GroupRange {
 /// Writes or removes a key; false if the state has to wait for a buffer.
 fn write(state: &mut State, key: u64, value: Option<String>, files: &mut MemoryFiles) -> bool {
     let hash = key.hash();
-    let index = range(0, 1).index(Groups::new(GROUPS).of(hash)).expect("all groups are owned");
-    if !state.admit(index, files).expect("it can be written") {
+    let spot = state.seek(Groups::new(GROUPS).of(hash), hash).expect("all groups are owned");
+    if !state.admit(spot.group(), files).expect("it can be written") {
         return false;
     }
-    let table = state.table(index).expect("nothing limits it");
-    if let Ok(entry) = table.find_entry(hash, |(known, _)| *known == key) {
-        entry.remove();
-    }
-    if let Some(value) = value {
-        table.insert_unique(hash, (key, Kept(value)), |(key, _)| key.hash());
+    match (value, state.find(spot, |known| *known == key)) {
+        (Some(value), Some((_, known))) => known.0 = value,
+        (Some(value), None) => {
+            state.insert(spot, key, Kept(value)).expect("nothing limits it");
+        }
+        (None, _) => state.remove(spot, |known| *known == key),
     }
     true
 }
@@ -56,8 +56,7 @@ fn target(checkpoint: u64) -> FileTarget {
 
 fn contents(state: &mut State) -> Model {
     let groups = state.groups();
-    let tables = (0..groups)
-        .flat_map(|index| state.table(index).expect("nothing limits it").iter().cloned().collect::<Vec<_>>());
+    let tables = (0..groups).flat_map(|index| state.table(index).iter().cloned().collect::<Vec<_>>());
     tables.map(|(key, Kept(value))| (key, value)).collect()
 }
 
@@ -228,4 +227,32 @@ fn state_too_large_for_a_snapshot_fails_by_name() {
     for part in [format!("hash {hash:#018x}, key group {group}"), "at most 16777216 are kept".to_owned()] {
         assert!(error.message().contains(&part), "{error}");
     }
+}
+
+/// What `seek` saw is a hint: the key is found wherever it went since, and another key in its place is not taken for it.
+#[test]
+fn a_key_is_found_where_it_went() {
+    let mut state = State::new(range(0, 1), Groups::new(1));
+    let spot = |state: &State, key: u64| state.seek(0, key.hash()).expect("there is one group");
+    let seen: Vec<_> = (0..1_000).map(|key| spot(&state, key)).collect();
+    for key in 0..1_000 {
+        // Tables grow on the way, so that what was seen is another key's place, or none.
+        state.insert(seen[key as usize], key, Kept(key.to_string())).expect("nothing limits it");
+    }
+    let late = spot(&state, 7);
+    state.remove(late, |known| *known == 7);
+    assert!(state.find(late, |known| *known == 7).is_none());
+    for key in (0..1_000).filter(|key| *key != 7) {
+        let found = state.find(seen[key as usize], |known| *known == key).map(|(_, value)| value.0.clone());
+        assert_eq!(found, Some(key.to_string()));
+        assert_eq!(state.find(spot(&state, key), |known| *known == key).map(|(known, _)| *known), Some(key));
+    }
+}
+
+#[test]
+fn a_group_of_another_subtask_is_nowhere() {
+    let state = State::new(range(1, 2), Groups::new(GROUPS));
+    assert!(state.seek(0, 7).is_none());
+    assert!(state.seek(GROUPS - 1, 7).is_some());
+    assert!(state.seek(GROUPS, 7).is_none());
 }

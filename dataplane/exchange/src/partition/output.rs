@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use tidegate_arena::{Arena, Shard};
+use tidegate_arena::{Arena, Draft, Shard};
 use tidegate_plant::{Plant, planted};
 use tidegate_record::{Record, Slot, WriteError};
 
@@ -60,13 +60,9 @@ impl Output<'_> {
         mut write: impl FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
     ) -> Result<(), EmitError> {
         let out = &mut self.partition.channels[channel as usize];
-        if let Some(segment) = &mut out.filling {
-            let mut slot = Slot::new(self.arena.bytes_mut(segment), out.filled);
-            match write(&mut slot) {
-                Ok(()) => {
-                    out.filled = slot.len();
-                    return Ok(());
-                }
+        if let Some(draft) = &mut out.filling {
+            match append(draft, self.arena, &mut write) {
+                Ok(()) => return Ok(()),
                 Err(WriteError::Full { .. }) => {}
                 Err(error) => return Err(EmitError::Record(error.to_string())),
             }
@@ -83,17 +79,15 @@ impl Output<'_> {
         if self.partition.channels[channel as usize].closed {
             return Ok(());
         }
-        let mut segment = self.partition.spare.take().expect("invariant: write only while writable");
-        let mut slot = Slot::new(self.arena.bytes_mut(&mut segment), 0);
-        let written = write(&mut slot);
-        let filled = slot.len();
-        if let Err(error) = written {
-            self.partition.spare = Some(segment);
+        let segment = self.partition.spare.take().expect("invariant: write only while writable");
+        let mut draft = self.arena.draft(segment);
+        if let Err(error) = append(&mut draft, self.arena, write) {
+            self.partition.spare = Some(draft.into_segment());
             return Err(self.emit_error(error));
         }
         self.partition.seal(channel as usize, self.arena);
         let out = &mut self.partition.channels[channel as usize];
-        (out.filling, out.filled, out.born_ns) = (Some(segment), filled, self.now_ns);
+        (out.filling, out.born_ns) = (Some(draft), self.now_ns);
         self.partition.refill(self.shard);
         self.list(channel);
         Ok(())
@@ -119,28 +113,21 @@ impl Output<'_> {
         mut write: impl FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
     ) -> Result<(), EmitError> {
         assert!(self.partition.broadcast, "partition \"{}\" is no broadcast", self.partition.name);
-        if let Some(segment) = &mut self.partition.shared {
-            let mut slot = Slot::new(self.arena.bytes_mut(segment), self.partition.shared_filled);
-            match write(&mut slot) {
-                Ok(()) => {
-                    self.partition.shared_filled = slot.len();
-                    return Ok(());
-                }
+        if let Some(draft) = &mut self.partition.shared {
+            match append(draft, self.arena, &mut write) {
+                Ok(()) => return Ok(()),
                 Err(WriteError::Full { .. }) => {}
                 Err(error) => return Err(EmitError::Record(error.to_string())),
             }
         }
-        let mut segment = self.partition.spare.take().expect("invariant: broadcast only while writable");
-        let mut slot = Slot::new(self.arena.bytes_mut(&mut segment), 0);
-        let written = write(&mut slot);
-        let filled = slot.len();
-        if let Err(error) = written {
-            self.partition.spare = Some(segment);
+        let segment = self.partition.spare.take().expect("invariant: broadcast only while writable");
+        let mut draft = self.arena.draft(segment);
+        if let Err(error) = append(&mut draft, self.arena, &mut write) {
+            self.partition.spare = Some(draft.into_segment());
             return Err(self.emit_error(error));
         }
         self.partition.seal_shared(self.shard);
-        self.partition.shared = Some(segment);
-        self.partition.shared_filled = filled;
+        self.partition.shared = Some(draft);
         self.partition.shared_born_ns = self.now_ns;
         self.partition.refill(self.shard);
         for channel in 0..self.channels() {
@@ -196,4 +183,19 @@ impl Output<'_> {
     fn list(&mut self, channel: u32) {
         list(self.partition, channel, self.links, self.local);
     }
+}
+
+/// Writes a record behind those in the draft. A writer that fails leaves it as it was.
+#[inline(always)]
+fn append(
+    draft: &mut Draft,
+    arena: &Arena,
+    write: &mut (impl FnMut(&mut Slot<'_>) -> Result<(), WriteError> + ?Sized),
+) -> Result<(), WriteError> {
+    let len = draft.len();
+    let mut slot = Slot::new(draft.bytes_mut(arena), len);
+    write(&mut slot)?;
+    let len = slot.len();
+    draft.set_len(len);
+    Ok(())
 }
