@@ -7,6 +7,8 @@
 //! segment lies in its channel's `granted`, so a receive never lacks a place; at most `EVENTS_MAX` events wait per channel.
 
 mod input;
+#[cfg(feature = "sim")]
+mod state;
 
 pub use input::Input;
 

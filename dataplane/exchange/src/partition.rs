@@ -7,6 +7,8 @@
 //! segments; undelivered events per channel ≤ `EVENTS_MAX`; a queue never holds more than `quota + EVENTS_MAX` items.
 
 mod output;
+#[cfg(feature = "sim")]
+mod state;
 
 pub use output::Output;
 

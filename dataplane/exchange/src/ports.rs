@@ -165,4 +165,12 @@ impl Ports {
     pub fn gate_report(&self, id: GateId) -> Option<GateReport> {
         self.gates.get(id.0 as usize)?.as_ref().map(Gate::report)
     }
+
+    /// All that decides what the ports do next, for those who compare states: no times, no numbers of segments.
+    #[cfg(feature = "sim")]
+    pub fn state(&self) -> String {
+        let partitions: Vec<_> = self.partitions.iter().flatten().map(Partition::state).collect();
+        let gates: Vec<_> = self.gates.iter().flatten().map(Gate::state).collect();
+        format!("{partitions:?} {gates:?} {:?}", self.links)
+    }
 }

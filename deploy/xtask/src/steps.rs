@@ -48,6 +48,12 @@ pub fn test() -> Vec<Step> {
         // Optimised, or the seeds would take minutes; with bugs planted, to see that they are found.
         Step::new("simulate", "run --release --package tidegate-sim --features plant -- --seeds 400 --twice"),
         Step::new("plants", "test --release --package tidegate-sim --features plant -- --nocapture"),
+        // Every order of what two producers and a gate can do; one test at a time, because one of them plants bugs.
+        Step::new(
+            "model",
+            "test --release --package tidegate-exchange --features sim,plant --test model \
+             -- --include-ignored --test-threads=1",
+        ),
         // Loom replaces the atomics of everything it is compiled into: its own folder, only the crate with
         // models, and optimised, because it runs each model through all its interleavings.
         Step::new("loom", "test --release --package tidegate-arena --lib --tests")

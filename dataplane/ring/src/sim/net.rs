@@ -214,6 +214,15 @@ impl SimNet {
         world.alarm(until_ns);
     }
 
+    /// What each direction of each stream holds, written and not read: for those who compare states.
+    pub fn on_the_way(&self) -> Vec<Vec<u8>> {
+        let world = self.lock();
+        let pipes = world.streams.iter().flat_map(|stream| &stream.pipes);
+        let unread =
+            |pipe: &Pipe| pipe.chunks.iter().flat_map(|chunk| &chunk.bytes[chunk.read..]).copied().collect();
+        pipes.map(unread).collect()
+    }
+
     /// A host is gone: all of its streams break.
     pub fn crash(&self, host: u64) {
         let mut world = self.lock();
