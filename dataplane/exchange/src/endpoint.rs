@@ -35,6 +35,9 @@ pub trait Greet {
 
     /// Where it comes from, for people.
     fn from(&self) -> Option<SocketAddr>;
+
+    /// True if both ends certainly read the same clock: they are on one host.
+    fn one_clock(&self) -> bool;
 }
 
 impl Greet for TcpStream {
@@ -46,6 +49,11 @@ impl Greet for TcpStream {
 
     fn from(&self) -> Option<SocketAddr> {
         self.peer_addr().ok()
+    }
+
+    fn one_clock(&self) -> bool {
+        // A connection within a host has the same address at both ends, whether that is loopback or not.
+        matches!((self.local_addr(), self.peer_addr()), (Ok(own), Ok(peer)) if own.ip() == peer.ip())
     }
 }
 

@@ -332,7 +332,7 @@ where
             let Some(partition) = ports.partitions[at.partition as usize].as_mut() else { continue };
             let channel = at.channel as usize;
             partition.channels[channel].listed = false;
-            let handed = partition.hand_over(channel, &mut ports.shard);
+            let handed = partition.hand_over(channel, &mut ports.shard, ports.now_ns);
             ports.counters.local_handovers += handed;
             busy |= handed > 0;
             if partition.waits_locally(channel) {

@@ -14,7 +14,6 @@ pub use input::Input;
 
 use std::collections::VecDeque;
 
-use hdrhistogram::Histogram;
 use tidegate_arena::{Arena, Granted, Holder, HolderKind, Segment, Shard, Shared};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, ReceiveOrder, Violation};
@@ -22,6 +21,7 @@ use tidegate_plant::{Plant, planted};
 use tidegate_wire::{Body, Entry};
 
 use crate::event::Event;
+use crate::latency::{GateLatency, Stamp};
 use crate::limits::{GATE_SEGMENTS_AHEAD, places};
 use crate::local::{LocalConsumer, LocalItem};
 use crate::ports::{InRef, LinkQueues};
@@ -68,7 +68,7 @@ pub(crate) struct InChannel {
 }
 
 enum Arrived {
-    Data(Segment<Shared>, u64),
+    Data(Segment<Shared>, Stamp),
     Event(Event),
 }
 
@@ -104,7 +104,7 @@ pub struct Buffer {
     channel: u32,
     /// Which input of the task it came in by.
     pub input: u8,
-    /// When its oldest record was written, nanoseconds of the producer's clock.
+    /// When its oldest record was written, nanoseconds of the slot's clock; 0 where the producer has another one.
     pub birth_ns: u64,
 }
 
@@ -147,7 +147,7 @@ pub(crate) struct Gate {
     told_data_end: bool,
     told_partition_end: bool,
     pub counters: ChannelCounters,
-    latency: Histogram<u32>,
+    pub latency: GateLatency,
 }
 
 impl Gate {
@@ -199,9 +199,7 @@ impl Gate {
             told_data_end: false,
             told_partition_end: false,
             counters: ChannelCounters::default(),
-            // Two digits, 1 us to 60 s: 3 % steps are fine for an always-on figure, and it stays small.
-            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 2)
-                .expect("invariant: the bounds are constant and valid"),
+            latency: GateLatency::default(),
         }
     }
 
@@ -298,7 +296,7 @@ impl Gate {
         channel: usize,
         segment: Segment<Granted>,
         len: u32,
-        birth_ns: u64,
+        stamp: Stamp,
         shard: &mut Shard,
     ) {
         let entry = &mut self.channels[channel];
@@ -311,7 +309,7 @@ impl Gate {
         let arena = shard.arena();
         arena.set_holder(&segment, Holder::new(HolderKind::Queued, self.index));
         let shared = arena.received(segment, len);
-        entry.queue.push_back(Arrived::Data(shared, birth_ns));
+        entry.queue.push_back(Arrived::Data(shared, stamp));
         self.mark_ready(channel as u32);
     }
 
@@ -402,14 +400,15 @@ impl Gate {
             InRoute::Remote { .. } => entry.queue.pop_front()?,
             InRoute::Local(local) => match local.pop()? {
                 LocalItem::Data(parcel) => {
-                    let born_ns = parcel.born_ns;
-                    Arrived::Data(parcel.deliver(), born_ns)
+                    let stamp = Stamp { born_ns: parcel.born_ns, arrived_ns: parcel.handed_ns };
+                    Arrived::Data(parcel.deliver(), stamp)
                 }
                 LocalItem::Event(event) => Arrived::Event(event),
             },
         };
         match arrived {
-            Arrived::Data(segment, birth_ns) => {
+            Arrived::Data(segment, stamp) => {
+                self.latency.taken(channel as usize, stamp, now_ns);
                 arena.set_holder(&segment, Holder::new(HolderKind::Operator, self.index));
                 self.counters.segments += 1;
                 self.counters.bytes += u64::from(arena.len_of(&segment));
@@ -419,7 +418,7 @@ impl Gate {
                     segment: Some(segment),
                     channel,
                     input,
-                    birth_ns,
+                    birth_ns: stamp.born_ns,
                 }))
             }
             Arrived::Event(event) => self.event(channel, event, now_ns),
@@ -561,7 +560,6 @@ impl Gate {
     }
 
     pub fn report(&self) -> GateReport {
-        let quantile = |q| self.latency.value_at_quantile(q);
         GateReport {
             name: self.name.clone(),
             quota: self.quota,
@@ -570,7 +568,6 @@ impl Gate {
             channels_live: self.alignment.live(),
             channels: self.channels.len() as u32,
             counters: self.counters,
-            latency_ns: [quantile(0.5), quantile(0.99), self.latency.max()],
         }
     }
 }

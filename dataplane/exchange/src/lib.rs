@@ -19,9 +19,11 @@ mod error;
 mod event;
 mod exchange;
 mod gate;
+pub mod latency;
 pub mod limits;
 mod link;
 mod local;
+mod measure;
 mod partition;
 mod plan;
 mod ports;
@@ -35,8 +37,9 @@ pub use error::{EmitError, EndpointError, LinkError, LinkFault, PrepareError};
 pub use event::Event;
 pub use exchange::{Exchange, ExchangeConfig, Prepared};
 pub use gate::{Buffer, GateItem, Input};
+pub use latency::{LatencyFeed, Stage};
 pub use local::LocalHub;
-pub use partition::Output;
+pub use partition::{Cause, Holdup, Output};
 pub use plan::{
     AttemptPlan, ChannelPlan, GateId, GatePlan, PartitionId, PartitionPlan, SegmentNeed, SlotId, TaskIds,
     TaskPorts, segments_min,

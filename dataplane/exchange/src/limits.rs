@@ -63,6 +63,21 @@ pub(crate) fn places(quota: u32, channels: usize, ahead: u32) -> usize {
     part.max(u64::from(ahead)).min(u64::from(quota)) as usize
 }
 
+/// The shortest time that a latency histogram tells from nothing: less than a turn of a slot.
+pub const HISTOGRAM_LOW_NS: u64 = 100;
+/// The longest; what takes longer counts as this. A channel that stands still for a minute is no question of latency.
+pub const HISTOGRAM_HIGH_NS: u64 = 60_000_000_000;
+/// Digits that are kept: steps of less than one in a hundred.
+pub const HISTOGRAM_DIGITS: u8 = 2;
+/// Counters of four bytes in one histogram of these bounds: 12 KiB.
+pub const HISTOGRAM_PLACES: usize = 3_072;
+/// Histograms of one end of an edge.
+pub const STAGES_MAX: usize = 3;
+/// Histograms that a slot records into: five for each edge between its own tasks. Each exists twice, so a slot has at most
+/// 6 MiB of them; edges beyond are not measured.
+pub const HISTOGRAMS_MAX: usize = 256;
+
+const _: () = assert!(2 * HISTOGRAMS_MAX * HISTOGRAM_PLACES * 4 <= 6 << 20);
 const _: () = assert!(PLACES_MAX <= PARTS_MAX, "a receive op must fit the driver");
 const _: () = assert!(PAYLOADS_MAX < PARTS_MAX, "a train must fit the driver");
 const _: () = assert!(PAYLOADS_PER_VISIT as usize <= PAYLOADS_MAX);

@@ -81,6 +81,8 @@ pub(crate) struct Link {
     tx_partitions: ArrayVec<u32, PAYLOADS_MAX>,
     trains_sent: u64,
     end_of_file: bool,
+    /// Both ends read the same clock.
+    pub one_clock: bool,
     /// For the end that dials.
     pub dialing: Dialing,
 }
@@ -146,6 +148,7 @@ impl Link {
             tx_partitions: ArrayVec::new(),
             trains_sent: 0,
             end_of_file: false,
+            one_clock: false,
             dialing: Dialing::new(),
         }
     }

@@ -30,11 +30,13 @@ pub(crate) struct Parcel {
     arena: Arena,
     segment: Option<Segment<Sealed>>,
     pub born_ns: u64,
+    /// When it was handed over.
+    pub handed_ns: u64,
 }
 
 impl Parcel {
-    pub fn new(arena: Arena, segment: Segment<Sealed>, born_ns: u64) -> Self {
-        Self { arena, segment: Some(segment), born_ns }
+    pub fn new(arena: Arena, segment: Segment<Sealed>, born_ns: u64, handed_ns: u64) -> Self {
+        Self { arena, segment: Some(segment), born_ns, handed_ns }
     }
 
     /// Takes the segment out.
@@ -104,6 +106,11 @@ impl LocalProducer {
     /// True if the consumer has taken everything: then a half-filled segment may go too.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Segments that the consumer has.
+    pub fn out(&self) -> u32 {
+        self.out
     }
 
     pub fn closed(&self) -> bool {

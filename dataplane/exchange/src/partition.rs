@@ -6,10 +6,12 @@
 //! Inequalities: `used ≤ quota`, where `used` counts the spare, the filling, the queued and the sent but not returned
 //! segments; undelivered events per channel ≤ `EVENTS_MAX`; a queue never holds more than `quota + EVENTS_MAX` items.
 
+mod holdup;
 mod output;
 #[cfg(feature = "sim")]
 mod state;
 
+pub use holdup::{Cause, Holdup};
 pub use output::Output;
 
 use std::collections::VecDeque;
@@ -20,6 +22,7 @@ use tidegate_flow::{SendCredit, SendOrder};
 use tidegate_wire::{Body, Data, Entry, payload_crc};
 
 use crate::event::Event;
+use crate::latency::PartitionLatency;
 use crate::limits::{PARTITION_SEGMENTS_AHEAD, places};
 use crate::local::{LocalItem, LocalProducer, Parcel};
 use crate::ports::{LinkQueues, OutRef};
@@ -46,6 +49,8 @@ pub(crate) struct OutChannel {
     pub queue: VecDeque<Queued>,
     filling: Option<Draft>,
     born_ns: u64,
+    /// Since when it has had data and no credit, nanoseconds; 0 if it has some.
+    pub starved_ns: u64,
     data_queued: u32,
     events: usize,
     /// The channel is in its link's (or the local) ready list.
@@ -82,6 +87,7 @@ pub(crate) struct Partition {
     shared: Option<Draft>,
     shared_born_ns: u64,
     pub counters: ChannelCounters,
+    pub latency: PartitionLatency,
 }
 
 impl Partition {
@@ -108,6 +114,7 @@ impl Partition {
                     queue: VecDeque::with_capacity(own + EVENTS_MAX),
                     filling: None,
                     born_ns: 0,
+                    starved_ns: 0,
                     data_queued: 0,
                     events: 0,
                     listed: false,
@@ -128,6 +135,7 @@ impl Partition {
             shared: None,
             shared_born_ns: 0,
             counters: ChannelCounters::default(),
+            latency: PartitionLatency::default(),
         }
     }
 
@@ -302,7 +310,7 @@ impl Partition {
     }
 
     /// Moves what a local channel has to its consumer. Returns segments handed over.
-    pub fn hand_over(&mut self, channel: usize, shard: &mut Shard) -> u64 {
+    pub fn hand_over(&mut self, channel: usize, shard: &mut Shard, now_ns: u64) -> u64 {
         let arena = shard.arena().clone();
         let OutRoute::Local(local) = &self.channels[channel].route else { return 0 };
         if local.closed() {
@@ -321,7 +329,8 @@ impl Partition {
                 Some(Queued::Data { segment, born_ns, .. }) => {
                     out.data_queued -= 1;
                     handed += 1;
-                    LocalItem::Data(Parcel::new(arena.clone(), segment, born_ns))
+                    self.latency.departed(born_ns, &mut out.starved_ns, now_ns);
+                    LocalItem::Data(Parcel::new(arena.clone(), segment, born_ns, now_ns))
                 }
                 Some(Queued::Event(event)) => {
                     out.events -= 1;
@@ -334,7 +343,25 @@ impl Partition {
             }
         }
         local.ring();
+        self.note_starved(channel, now_ns);
         handed
+    }
+
+    /// Notes since when a channel that was just looked at has had data and no credit, or inside a process no room.
+    pub fn note_starved(&mut self, channel: usize, now_ns: u64) {
+        let out = &mut self.channels[channel];
+        if out.starved_ns != 0 {
+            return;
+        }
+        let starved = match (&out.route, out.queue.front()) {
+            (OutRoute::Remote { .. }, Some(Queued::Data { .. })) => !out.credit.can_send(),
+            (OutRoute::Remote { .. }, None) => !out.credit.can_send() && out.filling.is_some(),
+            (OutRoute::Local(_), Some(Queued::Data { .. })) => true,
+            _ => false,
+        };
+        if starved {
+            out.starved_ns = now_ns;
+        }
     }
 
     /// True if a local channel still has something for its consumer.

@@ -75,6 +75,4 @@ pub struct GateReport {
     pub channels: u32,
     /// What went through.
     pub counters: ChannelCounters,
-    /// Nanoseconds from the birth of a buffer's oldest record to its reading: p50, p99 and max.
-    pub latency_ns: [u64; 3],
 }

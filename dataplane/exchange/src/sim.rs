@@ -25,6 +25,10 @@ impl Greet for SimSocket {
     fn from(&self) -> Option<SocketAddr> {
         None
     }
+
+    fn one_clock(&self) -> bool {
+        true
+    }
 }
 
 /// A consumer that waits for the answer to its hello.

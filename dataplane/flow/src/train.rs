@@ -78,6 +78,7 @@ pub struct TrainReceiver {
     filling: usize,
     delivered_payloads: usize,
     birth_ns: u64,
+    sent_ns: u64,
     payload_bytes: u64,
     trains: u64,
 }
@@ -96,6 +97,11 @@ impl TrainReceiver {
     /// Birth time of the oldest record of the open train, nanoseconds of the sender's clock.
     pub fn birth_ns(&self) -> u64 {
         self.birth_ns
+    }
+
+    /// When the open train was handed to its link, nanoseconds of the sender's clock; 0 if that is not known.
+    pub fn sent_ns(&self) -> u64 {
+        self.sent_ns
     }
 
     /// Payload bytes of the open train.
@@ -176,7 +182,7 @@ impl TrainReceiver {
                     }
                     self.entries.push(entry);
                 }
-                self.birth_ns = manifest.birth_ns();
+                (self.birth_ns, self.sent_ns) = (manifest.birth_ns(), manifest.sent_ns());
                 self.payload_bytes = manifest.payload_bytes();
                 self.from += manifest.len() as u32;
                 Ok(Step::Manifest)

@@ -5,7 +5,7 @@
 //! behind it is pending; an event is taken from the gate only when the buffer before it is used up.
 
 use tidegate_arena::Arena;
-use tidegate_exchange::{Buffer, GateId, GateItem, Ports};
+use tidegate_exchange::{Buffer, Cause, GateId, GateItem, Ports};
 use tidegate_record::{ReadError, Record};
 
 use crate::chain::Out;
@@ -50,8 +50,12 @@ pub struct Counts {
     pub busy_ns: u64,
     /// Time without room in an output, in nanoseconds.
     pub backpressured_ns: u64,
-    /// Time of waiting for anything else, in nanoseconds. What is missing to the whole is the wait for its turn.
+    /// The same by cause, in the order of `Cause::ALL`.
+    pub held_up_ns: [u64; Cause::ALL.len()],
+    /// Time of waiting for anything else, in nanoseconds.
     pub idle_ns: u64,
+    /// Time of waiting for its turn while it could have gone on, in nanoseconds: the slot was busy with other tasks.
+    pub turn_ns: u64,
     /// Steps.
     pub steps: u64,
 }

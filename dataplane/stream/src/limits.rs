@@ -61,6 +61,13 @@ pub const EVENTS_WAITING_MAX: usize = 4096;
 /// How often a slot reports what it counted, in nanoseconds.
 pub const METRICS_INTERVAL_NS: u64 = 1_000_000_000;
 
+/// Shortest time over which is said how a task spends its time, in nanoseconds: of less, a few steps would be the whole.
+pub const RATES_INTERVAL_NS: u64 = 500_000_000;
+
+/// How often a task that has no room looks who holds it up, in nanoseconds: a look visits every channel, so at 10,000 of them
+/// and some 2 ns each this is a part in five hundred of its time.
+pub const HOLDUP_INTERVAL_NS: u64 = 10_000_000;
+
 /// How long a slot may have unfinished tasks of which none can step and none waits for the outside before it prints
 /// what each of them waits for, in nanoseconds. Other slots may be busy all that time, so it is no proof of a deadlock.
 pub const STALL_REPORT_NS: u64 = 30_000_000_000;
@@ -70,6 +77,7 @@ pub const EVENTS_RETRY_NS: u64 = 1_000_000;
 
 const _: () = assert!(COMMANDS_PER_TURN <= COMMANDS_MAX, "a turn takes in no more than there can be");
 const _: () = assert!(METRICS_INTERVAL_NS < STALL_REPORT_NS, "metrics come before a stall is reported");
+const _: () = assert!(RATES_INTERVAL_NS < METRICS_INTERVAL_NS, "each report says how time was spent since the last");
 const _: () = assert!(FILE_BUFFER_MIN >= 2 * SINK_ITEM_MAX, "a sink item must fit a fresh file buffer");
 const _: () = assert!(FAN_OUT_DEFAULT <= FAN_OUT_MAX, "the default fan-out must be a legal fan-out");
 const _: () = assert!(POOL_BATCHES >= 2, "a reader needs one batch to read while another is filled");

@@ -7,8 +7,10 @@
 
 mod checkpoint;
 mod report;
+mod time;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use tidegate_exchange::plant::{Plant, planted};
 use tidegate_exchange::{Event, GateId, GateItem, PartitionId, Ports};
@@ -21,7 +23,7 @@ use crate::files::{FileEvent, Files, Uncounted};
 use crate::head::{Counts, Ran, StepCx};
 use crate::limits::RESTORE_STEP_BYTES;
 use crate::memory::TaskHeap;
-use crate::slot::message::{AttemptId, SlotEvent, TaskId, TaskState};
+use crate::slot::message::{AttemptId, EdgeLatency, HeldUp, SlotEvent, TaskId, TaskState};
 use crate::slot::snapshot::{OperatorSnapshot, TaskRestore};
 use crate::stage::Wait;
 
@@ -96,6 +98,8 @@ pub struct TaskSeed {
     pub waker: Waker,
     /// Users' counters, by operator name.
     pub metrics: Vec<(String, Metrics)>,
+    /// What its ends of edges record.
+    pub latencies: Arc<[EdgeLatency]>,
 }
 
 /// What a step may use of the slot.
@@ -143,6 +147,8 @@ pub struct Task {
     /// When the last step ended, and what has been waited for since; `None` if it only waits for its turn.
     stepped_ns: u64,
     waiting: Option<Wait>,
+    /// Who held it up when that was last looked at, and when.
+    holdup: (Option<HeldUp>, u64),
 }
 
 impl Task {
@@ -167,6 +173,7 @@ impl Task {
             counts: Counts::default(),
             stepped_ns: 0,
             waiting: None,
+            holdup: (None, 0),
         }
     }
 
@@ -505,25 +512,6 @@ impl Task {
     /// copied where the task made it.
     fn report(&self, events: &mut Vec<SlotEvent>, event: impl FnOnce() -> SlotEvent) {
         outside_accounts(|| events.push(event()));
-    }
-
-    /// Counts a step from `from_ns` to `to_ns`, and what was waited for since the step before.
-    pub fn stepped(&mut self, from_ns: u64, to_ns: u64) {
-        self.counts = self.counts(from_ns);
-        self.counts.busy_ns += to_ns.saturating_sub(from_ns);
-        self.stepped_ns = to_ns;
-        self.waiting = (!self.poked && !self.ended()).then_some(self.wait);
-    }
-
-    /// What it counted until `now_ns`, the wait under way included.
-    fn counts(&self, now_ns: u64) -> Counts {
-        let (mut counts, waited) = (self.counts, now_ns.saturating_sub(self.stepped_ns));
-        match self.waiting {
-            Some(wait) if wait.output => counts.backpressured_ns += waited,
-            Some(_) => counts.idle_ns += waited,
-            None => {}
-        }
-        counts
     }
 
     /// Whether something outside of the exchange can make it runnable.

@@ -31,6 +31,7 @@ pub enum Parsed<'a> {
 pub struct Manifest<'a> {
     entries: &'a [u8],
     birth_ns: u64,
+    sent_ns: u64,
     train: u64,
     payload_bytes: u64,
     payloads: u16,
@@ -74,6 +75,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, WireError> {
     let manifest = Manifest {
         entries,
         birth_ns: header.birth_ns.to_native(),
+        sent_ns: header.sent_ns.to_native(),
         train: header.train.to_native(),
         payload_bytes: header.payload_bytes.to_native(),
         payloads: header.payloads.to_native(),
@@ -119,8 +121,7 @@ fn check_header(header: &ArchivedHeader, bytes: &[u8]) -> Result<(), WireError> 
     if expected != found {
         return Err(WireError::HeaderChecksum { expected, found });
     }
-    let reserved = header.reserved[0].to_native() | header.reserved[1].to_native();
-    if header.flags.to_native() != 0 || reserved != 0 {
+    if header.flags.to_native() != 0 || header.reserved.to_native() != 0 {
         return Err(WireError::HeaderReserved);
     }
     Ok(())
@@ -138,6 +139,12 @@ impl<'a> Manifest<'a> {
     #[must_use]
     pub fn birth_ns(&self) -> u64 {
         self.birth_ns
+    }
+
+    /// When the train was handed to its link, in nanoseconds of the producer's clock; 0 = not known (W-18).
+    #[must_use]
+    pub fn sent_ns(&self) -> u64 {
+        self.sent_ns
     }
 
     /// Number of the train in its direction of the link (W-17).

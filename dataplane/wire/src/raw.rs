@@ -27,7 +27,8 @@ pub(crate) struct Header {
     pub payload_bytes: u64,
     pub birth_ns: u64,
     pub train: u64,
-    pub reserved: [u64; 2],
+    pub sent_ns: u64,
+    pub reserved: u64,
     pub entries_checksum: u32,
     pub header_checksum: u32,
 }
@@ -95,7 +96,7 @@ const _: () = assert!(HEADER_CHECKSUM_AT == HEADER_LEN - 4);
 const _: () = assert!(HELLO_CHECKSUM_AT == HELLO_LEN - 4);
 const _: () = assert!(REPLY_CHECKSUM_AT == HELLO_REPLY_LEN - 4);
 const _: () =
-    assert!(offset_of!(ArchivedHeader, payload_bytes) == 16 && offset_of!(ArchivedHeader, reserved) == 40);
+    assert!(offset_of!(ArchivedHeader, payload_bytes) == 16 && offset_of!(ArchivedHeader, sent_ns) == 40);
 const _: () = assert!(offset_of!(ArchivedEntry, kind) == 8 && offset_of!(ArchivedEntry, words) == 16);
 const _: () =
     assert!(offset_of!(ArchivedHello, cluster) == 16 && offset_of!(ArchivedHello, record_format) == 88);

@@ -41,6 +41,7 @@ pub struct ManifestWriter<'a> {
     bytes: &'a mut [u8],
     train: u64,
     birth_ns: u64,
+    sent_ns: u64,
     payload_bytes: u64,
     entries: usize,
     payloads: usize,
@@ -59,7 +60,7 @@ impl<'a> ManifestWriter<'a> {
             bytes.len() >= HEADER_LEN + ENTRY_LEN,
             "misuse: a manifest needs room for a header and an entry"
         );
-        Self { bytes, train, birth_ns, payload_bytes: 0, entries: 0, payloads: 0 }
+        Self { bytes, train, birth_ns, sent_ns: 0, payload_bytes: 0, entries: 0, payloads: 0 }
     }
 
     /// Appends an entry. A data entry's payload is sent in the order of these calls (W-13).
@@ -93,6 +94,11 @@ impl<'a> ManifestWriter<'a> {
         if birth_ns != 0 && (self.birth_ns == 0 || birth_ns < self.birth_ns) {
             self.birth_ns = birth_ns;
         }
+    }
+
+    /// Says when the train is handed to its link, in nanoseconds of the clock that births are told by (W-18).
+    pub fn sent_at(&mut self, sent_ns: u64) {
+        self.sent_ns = sent_ns;
     }
 
     /// How many more entries fit.
@@ -145,7 +151,8 @@ impl<'a> ManifestWriter<'a> {
             payload_bytes: self.payload_bytes,
             birth_ns: self.birth_ns,
             train: self.train,
-            reserved: [0; 2],
+            sent_ns: self.sent_ns,
+            reserved: 0,
             entries_checksum: payload_crc(entries),
             header_checksum: 0,
         };

@@ -157,6 +157,7 @@ where
     }
 
     fn attach(&mut self, index: u32, socket: R::Socket) {
+        let one_clock = socket.one_clock();
         match self.ring.attach(socket) {
             Ok(conn) => {
                 let place = conn.index() as usize;
@@ -164,7 +165,9 @@ where
                     self.conns.resize(place + 1, None);
                 }
                 self.conns[place] = Some(index);
-                self.links[index as usize].as_mut().expect("invariant: the link waits").open(conn);
+                let link = self.links[index as usize].as_mut().expect("invariant: the link waits");
+                link.one_clock = one_clock;
+                link.open(conn);
             }
             Err(_) => self.fail(index, LinkError::Full),
         }

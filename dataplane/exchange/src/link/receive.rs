@@ -8,6 +8,7 @@ use tidegate_wire::{Body, End, Entry, Kind, WireError, payload_crc};
 use super::{Link, LinkState, PayloadSlot};
 use crate::error::LinkError;
 use crate::event::Event;
+use crate::latency::Stamp;
 use crate::limits::{STAGING_SMALL, STAGING_SWITCH};
 use crate::ports::Ports;
 
@@ -181,8 +182,12 @@ impl Link {
             }
             match ports.gates[slot.gate as usize].as_mut() {
                 Some(gate) => {
-                    let birth = self.rx.birth_ns();
-                    gate.arrived(slot.channel as usize, segment, data.len, birth, &mut ports.shard);
+                    let (channel, now_ns) = (slot.channel as usize, ports.now_ns);
+                    // Times of a clock that is not ours say nothing.
+                    let known = u64::from(self.one_clock);
+                    let stamp = Stamp { born_ns: known * self.rx.birth_ns(), arrived_ns: now_ns };
+                    gate.latency.arrived(channel, known * self.rx.sent_ns(), now_ns);
+                    gate.arrived(channel, segment, data.len, stamp, &mut ports.shard);
                 }
                 None => ports.shard.release(segment),
             }

@@ -25,6 +25,7 @@ impl Link {
         let mut payloads: ArrayVec<(Segment<Sealed>, u32), PAYLOADS_MAX> = ArrayVec::new();
         let buffer = &mut arena.bytes_mut(&mut manifest)[..MANIFEST_MAX];
         let mut writer = ManifestWriter::new(buffer, self.trains_sent, 0);
+        writer.sent_at(ports.now_ns);
         self.collect_control(&mut writer, ports);
         self.collect_channels(&mut writer, &mut payloads, ports);
         let payload_bytes = writer.payload_bytes();
@@ -90,6 +91,8 @@ impl Link {
                     Taken::Data { entry, segment, len, born_ns } => {
                         writer.push(entry).expect("invariant: there was room for a payload");
                         writer.note_birth(born_ns);
+                        let starved_ns = &mut partition.channels[channel].starved_ns;
+                        partition.latency.departed(born_ns, starved_ns, ports.now_ns);
                         payloads.push((segment, len));
                         self.tx_partitions.push(at.partition);
                         taken += 1;
@@ -100,6 +103,7 @@ impl Link {
                     Taken::Nothing => break,
                 }
             }
+            partition.note_starved(channel, ports.now_ns);
             if partition.has_more(channel) {
                 crate::partition::list(partition, at.channel, &mut ports.links, &mut ports.local);
             }

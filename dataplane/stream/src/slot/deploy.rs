@@ -3,6 +3,8 @@
 //! Owns nothing; what it makes belongs to the runner. Always: the graph built here is the JobManager's, by fingerprint, or
 //! nothing is reserved.
 
+use std::sync::Arc;
+
 use tidegate_exchange::endpoint::Greet;
 use tidegate_exchange::{Exchange, TaskIds};
 use tidegate_graph::{JobGraph, OperatorKind, Subtask, Vertex};
@@ -16,7 +18,9 @@ use crate::job::BuiltJob;
 use crate::jobs::Jobs;
 use crate::memory::Budgets;
 use crate::pool::ReaderPool;
-use crate::slot::message::{Deployment, Failure, SlotEvent, TaskDeployment, TaskState};
+use crate::slot::message::{
+    Deployment, EdgeLatency, Failure, SlotEvent, TaskDeployment, TaskId, TaskState,
+};
 use crate::task::{Task, TaskSeed};
 
 /// What a deployment may use of the slot.
@@ -136,6 +140,7 @@ fn open<R: Ring>(
     let checkpoint = task.restore.as_ref().map(|restore| restore.checkpoint);
     let contexts = contexts(graph, vertex, task.id.subtask, deployment, checkpoint, slot.budgets);
     let waker = (slot.waker)();
+    let latencies = measure(graph, task.id, &ids, slot);
     let metrics: Vec<(String, Metrics)> =
         contexts.iter().map(|context| (context.operator.clone(), context.metrics.clone())).collect();
     let seed = TaskSeed {
@@ -147,6 +152,7 @@ fn open<R: Ring>(
         partitions: ids.partitions,
         waker: waker.clone(),
         metrics,
+        latencies,
     };
     let mut opened = Task::new(seed);
     let state = slot.budgets.state(opened.heap());
@@ -166,6 +172,26 @@ fn open<R: Ring>(
             Err(error.into())
         }
     }
+}
+
+/// Has the ends of edges measured that are in this task, as far as the slot has room.
+fn measure<R: Ring>(
+    graph: &JobGraph,
+    id: TaskId,
+    ids: &TaskIds,
+    slot: &mut Deployer<'_, R>,
+) -> Arc<[EdgeLatency]> {
+    let (ports, me) = (&mut slot.exchange.ports, Subtask { vertex: id.vertex, subtask: id.subtask });
+    let mut feeds = Vec::new();
+    if let (Some(gate), Some(id)) = (graph.gate(me), ids.gate) {
+        let edges: Vec<u32> = gate.channels.iter().map(|channel| channel.edge).collect();
+        feeds.extend(ports.measure_gate(id, &edges));
+    }
+    for (partition, id) in graph.partitions(me).iter().zip(&ids.partitions) {
+        feeds.extend(ports.measure_partition(*id).map(|feed| (partition.edge, feed)));
+    }
+    let named = |(edge, feed)| EdgeLatency { edge, name: graph.edge_name(edge), feed };
+    feeds.into_iter().map(named).collect()
 }
 
 fn site(graph: &JobGraph, vertex: &Vertex, subtask: u32, ids: &TaskIds) -> Result<Site, Failure> {

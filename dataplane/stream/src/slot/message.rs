@@ -3,7 +3,9 @@
 //! Plain data without a ring in sight. Always: everything names its job and attempt; a slot answers each `Prepare` with one
 //! `Prepared`, and each attempt it was told of with one `Closed` in the end.
 
-use tidegate_exchange::{AttemptPlan, Counters, LinkFault, PortUsage};
+use std::sync::Arc;
+
+use tidegate_exchange::{AttemptPlan, Cause, Counters, LatencyFeed, LinkFault, PortUsage};
 
 use crate::error::{Fault, TaskError};
 use crate::files::FileEvent;
@@ -304,4 +306,47 @@ pub struct TaskMetrics {
     pub output: PortUsage,
     /// Users' counters: operator, counter, value.
     pub counters: Vec<(String, String, u64)>,
+    /// How it spent its time lately.
+    pub rates: Rates,
+    /// When that began to be counted, nanoseconds of the slot's clock, and what had been counted by then.
+    pub(crate) since: (u64, Counts),
+    /// Who holds it up, if it has no room in an output now.
+    pub held_up: Option<HeldUp>,
+    /// What its ends of edges record.
+    pub latencies: Arc<[EdgeLatency]>,
+}
+
+/// How a task spent its time, in milliseconds per second, in Flink's sense: busy, back-pressured and idle are 1000 together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// In steps, or ready for one: not idle and not back-pressured.
+    pub busy: u32,
+    /// The part of that in which it waited for its turn.
+    pub turn: u32,
+    /// Without room in an output.
+    pub backpressured: u32,
+    /// Waiting for anything else.
+    pub idle: u32,
+}
+
+/// Who holds a task up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldUp {
+    /// What the segments wait for.
+    pub cause: Cause,
+    /// Which of the task's partitions, from 0.
+    pub partition: u32,
+    /// Which channel of it.
+    pub channel: u32,
+}
+
+/// What one end of an edge records in a task.
+#[derive(Clone, Debug)]
+pub struct EdgeLatency {
+    /// Position of the edge in the graph.
+    pub edge: u32,
+    /// Its name, for people.
+    pub name: String,
+    /// What was recorded; whoever takes it keeps it.
+    pub feed: LatencyFeed,
 }

@@ -494,7 +494,7 @@ where
             quantum_bytes: self.config.quantum_bytes,
             events: &mut self.outbox,
         });
-        task.stepped(now_ns, self.exchange.now_ns());
+        task.stepped(now_ns, self.exchange.now_ns(), &self.exchange.ports);
         let over = task.heap_mut().stepped();
         let mut failed = result.err().map(|error| (task.id(), error));
         self.exchange.turn();
@@ -540,6 +540,7 @@ where
     fn publish(&mut self) {
         let memory = self.memory();
         let (attempts, ports) = (&self.attempts, &mut self.exchange.ports);
+        ports.offer_latencies();
         let (turns, waits) = (self.turns, self.waits);
         self.board.write(|metrics| {
             write_tasks(attempts.iter().flat_map(|attempt| &attempt.tasks), ports, &mut metrics.tasks);

@@ -4,7 +4,9 @@
 
 use tidegate_exchange::{PortUsage, Ports};
 
-use crate::slot::message::TaskMetrics;
+use crate::head::Counts;
+use crate::limits::RATES_INTERVAL_NS;
+use crate::slot::message::{Rates, TaskMetrics};
 use crate::stage::Wait;
 use crate::task::{Task, TaskSeed};
 
@@ -15,7 +17,14 @@ impl Task {
         if (line.attempt, line.task) != (self.seed.attempt, self.seed.id) {
             return false;
         }
-        line.counts = self.counts(ports.now_ns());
+        let now_ns = ports.now_ns();
+        line.counts = self.counts(now_ns);
+        let (since_ns, before) = line.since;
+        if now_ns.saturating_sub(since_ns) >= RATES_INTERVAL_NS {
+            line.rates = Rates::between(&before, &line.counts, now_ns - since_ns);
+            line.since = (now_ns, line.counts);
+        }
+        line.held_up = self.held_up();
         line.heap = (self.heap.held(), self.heap.peak());
         (line.input, line.output) = self.usage(ports);
         let mut lines = line.counters.iter_mut();
@@ -42,9 +51,27 @@ impl Task {
         }
         let TaskSeed { attempt, id, ref name, .. } = self.seed;
         let (input, output) = self.usage(ports);
-        let counts = self.counts(ports.now_ns());
+        let now_ns = ports.now_ns();
+        let counts = self.counts(now_ns);
         let heap = (self.heap.held(), self.heap.peak());
-        TaskMetrics { attempt, task: id, name: name.clone(), counts, heap, input, output, counters }
+        // All of its life so far; what it did lately is known once it was looked at twice.
+        let rates = Rates::between(&Counts::default(), &counts, counts.accounted_ns());
+        let (since, held_up) = ((now_ns, counts), self.held_up());
+        let latencies = self.seed.latencies.clone();
+        TaskMetrics {
+            attempt,
+            task: id,
+            name: name.clone(),
+            counts,
+            heap,
+            input,
+            output,
+            counters,
+            rates,
+            since,
+            held_up,
+            latencies,
+        }
     }
 
     fn usage(&self, ports: &Ports) -> (PortUsage, PortUsage) {

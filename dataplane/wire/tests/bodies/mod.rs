@@ -44,6 +44,7 @@ fn one_manifest(bytes: &[u8]) {
         Ok(Parsed::Complete(manifest)) => {
             let naive = naive.expect("both decoders accept");
             assert_eq!((naive.train, naive.birth_ns), (manifest.train(), manifest.birth_ns()));
+            assert_eq!(naive.sent_ns, manifest.sent_ns());
             assert!(manifest.entries().eq(naive.entries.iter().copied()));
             assert_eq!(manifest.payloads() as u64, naive.payloads);
             assert_eq!(manifest.payload_bytes(), naive.payload_bytes);
@@ -51,6 +52,7 @@ fn one_manifest(bytes: &[u8]) {
             // What is accepted has one form only (W-24): writing it again gives the same bytes.
             let mut again = [0; MANIFEST_MAX];
             let mut writer = ManifestWriter::new(&mut again, manifest.train(), manifest.birth_ns());
+            writer.sent_at(manifest.sent_ns());
             manifest.entries().for_each(|entry| writer.push(entry).expect("what was parsed fits"));
             let len = writer.finish();
             assert_eq!(again[..len], bytes[..manifest.len()]);
@@ -106,6 +108,7 @@ fn stage(error: WireError) -> Stage {
 struct NaiveManifest {
     train: u64,
     birth_ns: u64,
+    sent_ns: u64,
     payloads: u64,
     payload_bytes: u64,
     entries: Vec<Entry>,
@@ -149,7 +152,7 @@ fn naive_manifest(bytes: &[u8]) -> Result<NaiveManifest, Stage> {
     let payload_bytes = number(bytes, 16, 8);
     check(payload_bytes >= payloads && payload_bytes <= payloads * 1024 * 1024, Stage::PayloadBytes)?;
     check(number(bytes, 60, 4) == naive_crc(&bytes[..60]), Stage::HeaderChecksum)?;
-    check(number(bytes, 10, 2) == 0 && number(bytes, 40, 16) == 0, Stage::HeaderReserved)?;
+    check(number(bytes, 10, 2) == 0 && number(bytes, 48, 8) == 0, Stage::HeaderReserved)?;
     check(bytes.len() >= size, Stage::Incomplete(size))?;
     check(number(bytes, 56, 4) == naive_crc(&bytes[64..size]), Stage::EntriesChecksum)?;
 
@@ -167,6 +170,7 @@ fn naive_manifest(bytes: &[u8]) -> Result<NaiveManifest, Stage> {
     Ok(NaiveManifest {
         train: number(bytes, 32, 8) as u64,
         birth_ns: number(bytes, 24, 8) as u64,
+        sent_ns: number(bytes, 40, 8) as u64,
         payloads: lens.len() as u64,
         payload_bytes: sum,
         entries: decoded,

@@ -1,0 +1,84 @@
+//! Why a partition has no room: which of its channels holds most, and what that one waits for.
+//!
+//! Reads only. One look costs a visit of every channel, so whoever asks does so now and then, not per record.
+
+use tidegate_flow::limits::EVENTS_MAX;
+
+use super::{OutChannel, OutRoute, Partition};
+
+/// What the segments of a full partition wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// Credit: the consumer in another process has no room.
+    Credit,
+    /// The resume after a barrier: the consumer aligns.
+    Barrier,
+    /// Their link: they have credit, or are being filled or sent.
+    Flush,
+    /// The consumer's slot in this process: they are with it, and it has not read them.
+    Cpu,
+    /// A free segment of the slot: the partition may have one, and there is none.
+    Memory,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Cause; 5] = [Cause::Credit, Cause::Barrier, Cause::Flush, Cause::Cpu, Cause::Memory];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Credit => "credit",
+            Cause::Barrier => "barrier",
+            Cause::Flush => "flush",
+            Cause::Cpu => "cpu",
+            Cause::Memory => "memory",
+        }
+    }
+}
+
+/// Who holds a partition up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holdup {
+    /// What its segments wait for.
+    pub cause: Cause,
+    /// The channel, by its place in the partition.
+    pub channel: u32,
+}
+
+impl Partition {
+    /// Who holds it up; `None` if it has room for records and events.
+    pub fn holdup(&self) -> Option<Holdup> {
+        if self.writable() && self.event_room() {
+            return None;
+        }
+        let open = || (0..).zip(&self.channels).filter(|(_, channel)| !channel.closed);
+        let crowded = open().find(|(_, channel)| channel.events >= EVENTS_MAX);
+        let (channel, out) = crowded.or_else(|| open().max_by_key(|(_, channel)| channel.held()))?;
+        if crowded.is_none() && self.used < self.quota {
+            return Some(Holdup { cause: Cause::Memory, channel });
+        }
+        let cause = match &out.route {
+            OutRoute::Local(_) => Cause::Cpu,
+            OutRoute::Remote { .. } if out.credit.blocked_by().is_some() => Cause::Barrier,
+            OutRoute::Remote { .. } if out.waiting() > 0 && !out.credit.can_send() => Cause::Credit,
+            OutRoute::Remote { .. } => Cause::Flush,
+        };
+        Some(Holdup { cause, channel })
+    }
+}
+
+impl OutChannel {
+    /// Segments that wait for it.
+    fn waiting(&self) -> u32 {
+        self.data_queued + u32::from(self.filling.is_some())
+    }
+
+    /// Segments that are its own: waiting, or with a consumer in this process.
+    fn held(&self) -> u32 {
+        match &self.route {
+            OutRoute::Local(local) => self.waiting() + local.out(),
+            OutRoute::Remote { .. } => self.waiting(),
+        }
+    }
+}
