@@ -9,12 +9,14 @@ mod birth;
 mod deploy;
 mod finish;
 mod job;
+pub(crate) mod latency;
 mod registry;
 mod saver;
 mod submit;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod times;
 pub(crate) mod views;
 
 use crate::config::{Planned, RestartPolicy};
@@ -447,6 +449,7 @@ impl Core {
                 }
                 self.registry.measured(taskmanager, *heartbeat);
             }
+            ToJobManager::Latencies(report) => self.latencies(*report),
             ToJobManager::Prepared { job, attempt, slot, outputs, refusal } => {
                 let slot = tidegate_graph::SlotId { taskmanager, slot };
                 self.with_job(job, now_ms, |job, cx| job.prepared(cx, attempt, slot, outputs, refusal));

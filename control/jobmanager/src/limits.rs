@@ -51,6 +51,15 @@ pub const REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// missed then is still refused when the first file is committed.
 pub const OUTPUT_SCAN_MAX: usize = 10_000;
 
+/// Jobs that are over and whose latencies are kept; a job of ten edges with ten subtasks has some 500 KiB of them.
+pub const LATENCY_JOBS_MAX: usize = 16;
+
+/// Latency histograms in one answer of `/metrics`, of 27 lines each. Where there are more, the subtasks of an edge are one.
+pub const HISTOGRAM_SERIES_MAX: usize = 2_000;
+
+/// Points of a percentile curve.
+pub const CURVE_POINTS_MAX: usize = 256;
+
 /// Arguments of a job.
 pub const ARGS_MAX: usize = 1_024;
 

@@ -5,6 +5,7 @@
 //! and the directory is unlocked.
 
 mod actor;
+mod histograms;
 mod metrics;
 mod rest;
 mod start;

@@ -5,7 +5,7 @@
 //! have something to say. Order within a direction is the order of sending; nothing is answered twice and
 //! nothing is retried: when the stream ends, both sides forget what was under way and start anew.
 //!
-//! Reading order: [`ids`], [`messages`], [`deployment`], [`snapshot`], [`metrics`], [`memory`], then [`envelope`] (the
+//! Reading order: [`ids`], [`messages`], [`deployment`], [`snapshot`], [`metrics`], [`latency`], [`memory`], then [`envelope`] (the
 //! bytes), [`codec`], [`client`] and [`server`] (the shells). Limits are in [`limits`].
 //!
 //! Inequalities: an encoded message is at most [`limits::MESSAGE_BYTES_MAX`]; a message of an epoch older
@@ -17,6 +17,7 @@ pub mod codec;
 pub mod deployment;
 pub mod envelope;
 pub mod ids;
+pub mod latency;
 pub mod limits;
 pub mod memory;
 pub mod messages;
@@ -30,9 +31,10 @@ pub use deployment::{
 };
 pub use envelope::{Envelope, FrameError};
 pub use ids::{ClusterId, Fence, JobId, SlotId, StaleEpoch, TaskId};
+pub use latency::{EdgeLatency, LatencyReport, Stage};
 pub use memory::{Level, MemoryPlan, MemoryUse, SegmentsHeld, SlotMemory};
 pub use messages::{
     Fault, FaultKind, HeldSlot, Refusal, Register, Registered, TaskState, ToJobManager, ToTaskManager,
 };
-pub use metrics::{DriverCounters, DriverReport, Heartbeat, SlotMetrics, TaskMetrics};
+pub use metrics::{Cause, DriverCounters, DriverReport, Heartbeat, HeldUp, Rates, SlotMetrics, TaskMetrics};
 pub use snapshot::{Committable, FileReceipt, GroupSlice, OperatorSnapshot, TaskSnapshot};

@@ -25,6 +25,24 @@ pub const SLOTS_PER_TASKMANAGER_MAX: u32 = 1024;
 /// Longest text (cause, host, reason) that is kept, in bytes; longer ones are cut by the sender.
 pub const TEXT_BYTES_MAX: usize = 8 << 10;
 
+/// The shortest time that a latency histogram tells from nothing, in nanoseconds.
+pub const HISTOGRAM_LOW_NS: u64 = 100;
+
+/// The longest.
+pub const HISTOGRAM_HIGH_NS: u64 = 60_000_000_000;
+
+/// Digits that are kept.
+pub const HISTOGRAM_DIGITS: u8 = 2;
+
+/// Largest encoded histogram, in bytes: a head, and at most nine for each of its 3,072 counters.
+pub const HISTOGRAM_BYTES_MAX: usize = 40 + 9 * 3_072;
+
+/// Most counts of a histogram: a billion per second for three days. More are a lie, and sums of fewer cannot overflow.
+pub const HISTOGRAM_COUNT_MAX: u64 = 1 << 48;
+
+/// Ends of edges in one report. What else has something to report does so in the next message.
+pub const REPORT_EDGES_MAX: usize = 256;
+
 /// How long dialling a JobManager may take, and then opening the stream, in milliseconds.
 pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
@@ -38,6 +56,8 @@ pub const KEEPALIVE_TIMEOUT_MS: u64 = 1_500;
 const _: () = assert!(KEEPALIVE_INTERVAL_MS < KEEPALIVE_TIMEOUT_MS);
 const _: () = assert!(INLINE_STATE_BYTES_MAX * 64 < MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAME_HEADER_BYTES < MESSAGE_BYTES_MAX);
+// An end of an edge has three histograms at most.
+const _: () = assert!(REPORT_EDGES_MAX * (3 * (HISTOGRAM_BYTES_MAX + 8) + 64) < MESSAGE_BYTES_MAX);
 const _: () = assert!(QUEUE_MESSAGES_MAX >= 4 * SLOTS_PER_TASKMANAGER_MAX as usize);
 
 /// Cuts `text` to [`TEXT_BYTES_MAX`] at a character boundary.

@@ -10,6 +10,7 @@
 
 use crate::deployment::Prepare;
 use crate::ids::{ClusterId, JobId, TaskId};
+use crate::latency::LatencyReport;
 use crate::memory::MemoryPlan;
 use crate::metrics::{DriverReport, Heartbeat};
 use crate::snapshot::TaskSnapshot;
@@ -257,6 +258,8 @@ pub enum ToJobManager {
         /// Why, for people.
         reason: String,
     },
+    /// Latencies of edges, about once a second.
+    Latencies(Box<LatencyReport>),
 }
 
 /// Answer to a [`Register`] that was accepted.

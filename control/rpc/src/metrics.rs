@@ -48,10 +48,18 @@ pub struct TaskMetrics {
     pub heap: Level,
     /// Time spent working, in milliseconds.
     pub busy_ms: u64,
+    /// Time of waiting for its turn while it could have worked, in milliseconds: its slot was busy with other tasks.
+    pub turn_ms: u64,
     /// Time without input, in milliseconds.
     pub idle_ms: u64,
     /// Time without room in an output, in milliseconds.
     pub backpressured_ms: u64,
+    /// The same by cause, in the order of [`Cause::ALL`].
+    pub held_up_ms: [u64; Cause::ALL.len()],
+    /// Who holds it up now, if it has no room.
+    pub held_up: Option<HeldUp>,
+    /// How it spent its time lately.
+    pub rates: Rates,
     /// Used share of the gate's quota, 0 to 1.
     pub in_pool_usage: f32,
     /// Used share of the partitions' quotas, 0 to 1.
@@ -74,14 +82,73 @@ impl TaskMetrics {
             buffers_in: 0,
             buffers_out: 0,
             busy_ms: 0,
+            turn_ms: 0,
             idle_ms: 0,
             backpressured_ms: 0,
+            held_up_ms: [0; Cause::ALL.len()],
+            held_up: None,
+            rates: Rates::default(),
             in_pool_usage: 0.0,
             out_pool_usage: 0.0,
             malformed: 0,
             heap: Level::default(),
         }
     }
+}
+
+/// What the segments of a task without room wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// Credit: the consumer in another process has no room.
+    Credit,
+    /// The resume after a barrier: the consumer aligns.
+    Barrier,
+    /// Their link: they have credit, or are being filled or sent.
+    Flush,
+    /// The consumer's slot in the same process, which has not read them.
+    Cpu,
+    /// A free segment of the slot.
+    Memory,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Cause; 5] = [Cause::Credit, Cause::Barrier, Cause::Flush, Cause::Cpu, Cause::Memory];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Credit => "credit",
+            Cause::Barrier => "barrier",
+            Cause::Flush => "flush",
+            Cause::Cpu => "cpu",
+            Cause::Memory => "memory",
+        }
+    }
+}
+
+/// Who holds a task up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldUp {
+    /// What its segments wait for.
+    pub cause: Cause,
+    /// Which of its partitions, in the order of the graph.
+    pub partition: u32,
+    /// Which channel of it.
+    pub channel: u32,
+}
+
+/// How a task spent its time, in milliseconds per second: busy, idle and back-pressured are 1000 together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Neither of the others.
+    pub busy: u32,
+    /// The part of that in which it waited for its turn.
+    pub turn: u32,
+    /// Without room in an output.
+    pub backpressured: u32,
+    /// Waiting for anything else.
+    pub idle: u32,
 }
 
 /// Counters of one slot.

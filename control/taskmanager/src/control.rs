@@ -24,6 +24,7 @@ use crate::dial::{Complaints, Unconnected, dial};
 use crate::fetch::fetch;
 use crate::files::{Roots, SlotFiles};
 use crate::heartbeat;
+use crate::latency::Collector;
 use crate::limits::{DRAIN_MAX, SHELL_EVENTS_MAX, TICK};
 use crate::memory::{Meter, Reading};
 use crate::plan::plan;
@@ -44,6 +45,7 @@ pub(crate) struct ControlSpec {
     pub roots: Roots,
     pub meter: Meter,
     pub file_buffers: Arc<AtomicU64>,
+    pub latencies: Collector,
     pub stop: mpsc::Receiver<String>,
 }
 
@@ -115,6 +117,7 @@ struct Control {
     roots: Roots,
     meter: Meter,
     file_buffers: Arc<AtomicU64>,
+    latencies: Collector,
     stop: mpsc::Receiver<String>,
     started: Instant,
     outbound: Option<Outbound>,
@@ -150,6 +153,7 @@ impl Control {
             roots: spec.roots,
             meter: spec.meter,
             file_buffers: spec.file_buffers,
+            latencies: spec.latencies,
             stop: spec.stop,
             started: Instant::now(),
             outbound: None,
@@ -293,6 +297,7 @@ impl Control {
                 let mut interval = tokio::time::interval(Duration::from_millis(interval_ms));
                 interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 self.heartbeat = Some(interval);
+                self.latencies.report_all();
             }
             Action::End(end) => self.end(Ended::Agent(end)),
         }
@@ -335,6 +340,7 @@ impl Control {
         let metrics: Vec<_> = metrics
             .map(|(board, counted)| if counted.turns > board.turns { counted.clone() } else { board })
             .collect();
+        self.latencies.collect(&metrics);
         let memory = self.meter.read(&Reading {
             slots: &metrics,
             file_buffers: self.file_buffers.load(Ordering::Relaxed),
@@ -342,6 +348,9 @@ impl Control {
         });
         let beat = heartbeat::make(self.heartbeats, &metrics, &reports, self.strangers.count(), memory);
         self.send(Envelope::new(self.agent.epoch(), ToJobManager::Heartbeat(Box::new(beat))));
+        for report in self.latencies.reports() {
+            self.send(Envelope::new(self.agent.epoch(), ToJobManager::Latencies(Box::new(report))));
+        }
     }
 
     // ---- the end ----
@@ -355,9 +364,11 @@ impl Control {
             let gone = self.wait_for_slots(told);
             if tokio::time::timeout(DRAIN_MAX, gone).await.is_err() {
                 tracing::warn!("not every slot has left within {DRAIN_MAX:?}");
+                self.latencies.finish();
                 return (ended, Vec::new());
             }
         }
+        self.latencies.finish();
         if self.outbound.take().is_some() {
             // Ours ends first; the JobManager reads to that end, our goodbye included, and ends its own.
             let _ = tokio::time::timeout(GOODBYE_MAX, self.wait_for_hang_up()).await;

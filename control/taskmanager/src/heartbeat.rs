@@ -1,6 +1,6 @@
 //! What a heartbeat says: counters of slots and tasks in the words of the control protocol. Stateless.
 
-use tidegate_exchange::PortUsage;
+use tidegate_exchange::{Cause, PortUsage};
 use tidegate_ring::DriverReport;
 use tidegate_rpc as rpc;
 use tidegate_stream::slot;
@@ -65,13 +65,32 @@ fn task(task: &slot::TaskMetrics) -> rpc::TaskMetrics {
     metrics.buffers_out = task.output.counters.segments;
     metrics.heap = rpc::Level { used: task.heap.0, peak: task.heap.1 };
     metrics.busy_ms = counts.busy_ns / 1_000_000;
+    metrics.turn_ms = counts.turn_ns / 1_000_000;
     metrics.idle_ms = counts.idle_ns / 1_000_000;
     metrics.backpressured_ms = counts.backpressured_ns / 1_000_000;
+    metrics.held_up_ms = counts.held_up_ns.map(|ns| ns / 1_000_000);
+    metrics.held_up = task.held_up.map(|held_up| rpc::HeldUp {
+        cause: cause(held_up.cause),
+        partition: held_up.partition,
+        channel: held_up.channel,
+    });
+    let slot::Rates { busy, turn, backpressured, idle } = task.rates;
+    metrics.rates = rpc::Rates { busy, turn, backpressured, idle };
     metrics.in_pool_usage = share(task.input);
     metrics.out_pool_usage = share(task.output);
     metrics.malformed =
         task.counters.iter().filter(|(_, name, _)| name == MALFORMED).map(|(.., value)| value).sum();
     metrics
+}
+
+fn cause(cause: Cause) -> rpc::Cause {
+    match cause {
+        Cause::Credit => rpc::Cause::Credit,
+        Cause::Barrier => rpc::Cause::Barrier,
+        Cause::Flush => rpc::Cause::Flush,
+        Cause::Cpu => rpc::Cause::Cpu,
+        Cause::Memory => rpc::Cause::Memory,
+    }
 }
 
 /// The used share of a quota, 0 to 1; 0 where there is none.

@@ -17,6 +17,8 @@ mod driver;
 mod fetch;
 pub mod files;
 mod heartbeat;
+mod latency;
+mod latency_log;
 pub mod limits;
 mod memory;
 mod metered;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tidegate_stream::limits::{COMMANDS_MAX, FILE_BUFFER_MIN, INLINE_STATE_MAX};
+use tidegate_exchange::limits as slot;
+use tidegate_rpc::limits as rpc;
+use tidegate_stream::limits::{COMMANDS_MAX, FILE_BUFFER_MIN, INLINE_STATE_MAX, METRICS_INTERVAL_NS};
 
 /// Bytes of one buffer that a slot fills for the files thread. The least that slots accept: more would only make the
 /// last buffer of each small file emptier.
@@ -83,6 +85,28 @@ pub const STATE_OBJECT_BYTES_MAX: u64 = 16 << 30;
 /// Least time between two lines in the log about strangers at the data port: a port scan must not fill the disk.
 pub const STRANGER_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time between two reports of latencies to the JobManager: slots hand over what they recorded about as often.
+pub const LATENCY_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shortest interval of a latency log. Slots hand over what they recorded once a second, so a shorter one would be empty.
+pub const LATENCY_LOG_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Longest interval of a latency log.
+pub const LATENCY_LOG_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+/// Intervals that may wait to be written. When the disk is slower, the next one is as long as it takes.
+pub const LATENCY_LOG_WAITING_MAX: usize = 4;
+
+/// How long the last interval of a latency log may take to be written when the process ends.
+pub const LATENCY_LOG_END_MAX: Duration = Duration::from_secs(2);
+
+const _: () = assert!(LATENCY_LOG_INTERVAL_MIN.as_nanos() >= METRICS_INTERVAL_NS as u128);
+// The histograms of a slot are those that the control protocol carries.
+const _: () = assert!(
+    slot::HISTOGRAM_LOW_NS == rpc::HISTOGRAM_LOW_NS
+        && slot::HISTOGRAM_HIGH_NS == rpc::HISTOGRAM_HIGH_NS
+        && slot::HISTOGRAM_DIGITS == rpc::HISTOGRAM_DIGITS
+);
 // What a slot may hand in inline, an acknowledgement can carry.
 const _: () = assert!(INLINE_STATE_MAX <= tidegate_rpc::limits::INLINE_STATE_BYTES_MAX);
 const _: () = assert!(FILE_BUFFER_BYTES >= FILE_BUFFER_MIN);

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,9 +26,11 @@ use crate::agent::Identity;
 use crate::control::{self, ControlSpec, Ended};
 use crate::driver::{Chosen, Driver};
 use crate::files::{FilesDriver, FilesThread, Roots};
+use crate::latency::Collector;
+use crate::latency_log::LatencyLog;
 use crate::limits::{
-    CANCEL_MAX, CONNECTIONS_MIN, LINK_KEEPALIVE, LINK_SILENCE_MAX, READER_THREADS, SLOT_EVENTS_MAX,
-    SLOTS_MAX, TICK,
+    CANCEL_MAX, CONNECTIONS_MIN, LATENCY_LOG_INTERVAL_MAX, LATENCY_LOG_INTERVAL_MIN, LINK_KEEPALIVE,
+    LINK_SILENCE_MAX, READER_THREADS, SLOT_EVENTS_MAX, SLOTS_MAX, TICK,
 };
 use crate::memory::{self, Meter};
 use crate::slots::{FromSlot, SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
@@ -53,6 +56,8 @@ pub struct TaskManagerConfig {
     /// How long a slot may take to answer a cancel before this process ends: more than [`TICK`], at most [`CANCEL_MAX`], so
     /// that it ends before its peers give up its connections.
     pub cancel_max: Duration,
+    /// A file for intervals of latency histograms, and how long these are.
+    pub latency_log: Option<(PathBuf, Duration)>,
     /// What writes files.
     pub files: FilesDriver,
     /// The jobs of the binary.
@@ -73,6 +78,7 @@ impl TaskManagerConfig {
             registration: Registration::Auto,
             pin: false,
             cancel_max: CANCEL_MAX,
+            latency_log: None,
             files: FilesDriver::Auto,
             jobs,
             binary_fingerprint,
@@ -108,6 +114,22 @@ pub enum StartError {
     /// A slot cannot start.
     #[error(transparent)]
     Slot(#[from] SlotError),
+    /// A latency log that cannot be begun.
+    #[error("latency log {}: {source}; name a file that can be written", path.display())]
+    LatencyLog {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A latency log with intervals that are out of range.
+    #[error(
+        "latency log: an interval from {LATENCY_LOG_INTERVAL_MIN:?} to {LATENCY_LOG_INTERVAL_MAX:?} is allowed, found {found:?}"
+    )]
+    LatencyInterval {
+        /// What was asked for.
+        found: Duration,
+    },
     /// A thread cannot start.
     #[error("cannot start the {what}: {source}")]
     Thread {
@@ -154,6 +176,7 @@ impl TaskManager {
         if config.cancel_max <= TICK || config.cancel_max > CANCEL_MAX {
             return Err(StartError::CancelMax { found: config.cancel_max });
         }
+        let latencies = Collector::new(latency_log(config.latency_log.as_ref())?);
         let strangers = Strangers::new();
         let endpoint = Endpoint::bind_watched(config.data, data_sockets(), strangers.watcher())
             .map_err(StartError::Endpoint)?;
@@ -199,6 +222,7 @@ impl TaskManager {
             roots,
             meter: Meter::new(arena),
             file_buffers: files.buffer_bytes(),
+            latencies,
             stop: stopped,
         };
         let builder = std::thread::Builder::new().name("control".to_owned());
@@ -213,6 +237,17 @@ impl TaskManager {
             stop,
             thread: Some(thread),
         })
+    }
+}
+
+fn latency_log(wanted: Option<&(PathBuf, Duration)>) -> Result<Option<(LatencyLog, Duration)>, StartError> {
+    let Some((path, every)) = wanted else { return Ok(None) };
+    if !(LATENCY_LOG_INTERVAL_MIN..=LATENCY_LOG_INTERVAL_MAX).contains(every) {
+        return Err(StartError::LatencyInterval { found: *every });
+    }
+    match LatencyLog::begin(path) {
+        Ok(log) => Ok(Some((log, *every))),
+        Err(source) => Err(StartError::LatencyLog { path: path.clone(), source }),
     }
 }
 

@@ -301,8 +301,15 @@ mod tests {
         assert_eq!(counts(&feeds[0]), []);
         let [total, wire, queue] = counts(&feeds[1])[..] else { panic!("three stages") };
         assert_eq!((total.0, total.1, wire.0, wire.1), (Stage::Total, 1, Stage::Wire, 1));
-        assert_eq!((queue.0, queue.1), (Stage::Queue, 2), "a clock that is not ours says nothing of birth and departure");
-        assert!((80_000..81_000).contains(&total.2) && (50_000..51_000).contains(&wire.2), "{total:?} {wire:?}");
+        assert_eq!(
+            (queue.0, queue.1),
+            (Stage::Queue, 2),
+            "a clock that is not ours says nothing of birth and departure"
+        );
+        assert!(
+            (80_000..81_000).contains(&total.2) && (50_000..51_000).contains(&wire.2),
+            "{total:?} {wire:?}"
+        );
     }
 
     #[test]

@@ -77,7 +77,8 @@ pub const EVENTS_RETRY_NS: u64 = 1_000_000;
 
 const _: () = assert!(COMMANDS_PER_TURN <= COMMANDS_MAX, "a turn takes in no more than there can be");
 const _: () = assert!(METRICS_INTERVAL_NS < STALL_REPORT_NS, "metrics come before a stall is reported");
-const _: () = assert!(RATES_INTERVAL_NS < METRICS_INTERVAL_NS, "each report says how time was spent since the last");
+const _: () =
+    assert!(RATES_INTERVAL_NS < METRICS_INTERVAL_NS, "each report says how time was spent since the last");
 const _: () = assert!(FILE_BUFFER_MIN >= 2 * SINK_ITEM_MAX, "a sink item must fit a fresh file buffer");
 const _: () = assert!(FAN_OUT_DEFAULT <= FAN_OUT_MAX, "the default fan-out must be a legal fan-out");
 const _: () = assert!(POOL_BATCHES >= 2, "a reader needs one batch to read while another is filled");

@@ -117,6 +117,7 @@ impl Job {
             graph,
             coordinator,
             tasks,
+            latencies: super::latency::JobLatencies::default(),
             phase: Phase::Over,
             tickets: Vec::new(),
             saver: Saver::default(),

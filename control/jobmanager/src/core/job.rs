@@ -134,6 +134,7 @@ pub(crate) struct Job {
     pub(crate) graph: Arc<JobGraph>,
     pub(crate) coordinator: Coordinator,
     pub(crate) tasks: Vec<TaskInfo>,
+    pub(super) latencies: super::latency::JobLatencies,
     pub(super) phase: Phase,
     /// Whoever submitted it and has no answer yet: more than one if the request was repeated.
     pub(super) tickets: Vec<u64>,

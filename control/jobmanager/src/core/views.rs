@@ -5,7 +5,7 @@
 use super::job::{Job, TaskInfo};
 use super::registry::TaskManager;
 use super::submit::unknown_job;
-use super::{Core, Rejection};
+use super::{Core, Rejection, latency, times};
 use crate::memory;
 use crate::record::JobState;
 use serde_json::{Map, Value, json};
@@ -23,6 +23,7 @@ pub(crate) enum Query {
     Job(JobId),
     Checkpoints(JobId),
     Exceptions(JobId),
+    Latency(JobId),
 }
 
 impl Core {
@@ -54,6 +55,7 @@ impl Core {
             Query::Job(id) => job_details(self.job(id)?, now_ms),
             Query::Checkpoints(id) => checkpoints(self.job(id)?),
             Query::Exceptions(id) => exceptions(self.job(id)?),
+            Query::Latency(id) => latency::view(self.job(id)?),
         })
     }
 
@@ -304,7 +306,8 @@ fn subtask(job: &Job, task: &TaskInfo) -> Value {
         "slot": task.slot.map(|slot| slot.slot),
         "start-time": task.started_ms.map_or(-1, |start| start as i64),
         "end-time": task.ended_ms.map_or(-1, |end| end as i64),
-        "metrics": task.metrics.map(|m| json!({
+        "metrics": task.metrics.map(|m| {
+            let mut metrics = json!({
             "numRecordsIn": m.records_in,
             "numRecordsOut": m.records_out,
             "numBytesIn": m.bytes_in,
@@ -319,7 +322,11 @@ fn subtask(job: &Job, task: &TaskInfo) -> Value {
             "numRecordsMalformed": m.malformed,
             "heapUsed": m.heap.used,
             "heapPeak": m.heap.peak,
-        })),
+            });
+            let fields = metrics.as_object_mut().expect("invariant: metrics are an object");
+            times::add(fields, job, task.id, &m);
+            metrics
+        }),
     })
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Reads only; a registry is made for each scrape, so nothing can be stale. Always: names carry their unit.
 
+use super::histograms::EdgeLatencies;
 use crate::core::Core;
 use crate::memory::{self, Meter};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tidegate_rpc::Level;
+use tidegate_rpc::{Cause, Level};
 
 type Labels = Vec<(String, String)>;
 
@@ -47,6 +48,7 @@ pub(super) fn text(core: &Core, meter: &mut Meter) -> String {
     taskmanagers(core, &mut metric);
     jobmanager(meter, &mut metric);
     jobs(core, &mut metric);
+    registry.register_collector(Box::new(EdgeLatencies::of(core)));
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => text,
@@ -181,7 +183,7 @@ fn jobs(core: &Core, metric: &mut Metric<'_>) {
 
 fn tasks(core: &Core, metric: &mut Metric<'_>) {
     type Field = fn(&tidegate_rpc::TaskMetrics) -> u64;
-    let fields: [(&str, &str, Field); 10] = [
+    let fields: [(&str, &str, Field); 15] = [
         ("task_records_in", "Records that a task took in", |m| m.records_in),
         ("task_records_out", "Records that left a task", |m| m.records_out),
         ("task_bytes_in", "Payload bytes that a task took in", |m| m.bytes_in),
@@ -191,20 +193,42 @@ fn tasks(core: &Core, metric: &mut Metric<'_>) {
         ("task_busy_ms", "Time a task spent working", |m| m.busy_ms),
         ("task_idle_ms", "Time a task had nothing to do", |m| m.idle_ms),
         ("task_backpressured_ms", "Time a task had no room in an output", |m| m.backpressured_ms),
+        ("task_cpu_wait_ms", "Time a task waited for its turn in its slot", |m| m.turn_ms),
+        ("task_busy_ms_per_second", "Share of the last second a task was busy", |m| m.rates.busy.into()),
+        ("task_idle_ms_per_second", "Share of the last second a task was idle", |m| m.rates.idle.into()),
+        (
+            "task_backpressured_ms_per_second",
+            "Share of the last second a task had no room in an output",
+            |m| m.rates.backpressured.into(),
+        ),
+        ("task_is_backpressured", "1 if a task has no room in an output now", |m| m.held_up.is_some().into()),
         ("task_malformed", "Malformed input that a task counted and skipped", |m| m.malformed),
     ];
     for (name, help, field) in fields {
-        let values = core.by_age().flat_map(|job| {
-            job.tasks.iter().filter_map(move |task| {
-                let metrics = task.metrics.as_ref()?;
-                let labels = vec![
-                    label("job", job.id),
-                    label("vertex", task.id.vertex),
-                    label("subtask", task.id.subtask),
-                ];
-                Some((labels, field(metrics)))
-            })
-        });
-        metric.family(name, help, values);
+        metric.family(name, help, measured(core).map(|(labels, metrics)| (labels, field(metrics))));
     }
+    let by_cause = measured(core).flat_map(|(labels, metrics)| {
+        Cause::ALL.iter().zip(metrics.held_up_ms).map(move |(cause, ms)| {
+            let mut labels = labels.clone();
+            labels.push(label("cause", cause.name()));
+            (labels, ms)
+        })
+    });
+    let help = "Time a task had no room in an output, by what its segments waited for";
+    metric.family("task_backpressured_by_cause_ms", help, by_cause);
+}
+
+/// Tasks that said something of themselves.
+fn measured(core: &Core) -> impl Iterator<Item = (Labels, &tidegate_rpc::TaskMetrics)> {
+    core.by_age().flat_map(|job| {
+        job.tasks.iter().filter_map(move |task| {
+            let metrics = task.metrics.as_ref()?;
+            let labels = vec![
+                label("job", job.id),
+                label("vertex", task.id.vertex),
+                label("subtask", task.id.subtask),
+            ];
+            Some((labels, metrics))
+        })
+    })
 }

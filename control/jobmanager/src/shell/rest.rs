@@ -59,6 +59,7 @@ pub(super) fn router(events: mpsc::Sender<Event>, planner: Arc<dyn Planner>, roo
         .route("/jobs/{id}", get(job).patch(cancel))
         .route("/jobs/{id}/checkpoints", get(checkpoints))
         .route("/jobs/{id}/exceptions", get(exceptions))
+        .route("/jobs/{id}/latency", get(latency))
         .route("/metrics", get(metrics));
     Router::new()
         .merge(routes.clone())
@@ -134,6 +135,10 @@ async fn checkpoints(State(api): State<Api>, Id(id): Id) -> Answer {
 
 async fn exceptions(State(api): State<Api>, Id(id): Id) -> Answer {
     api.ask(Query::Exceptions(job_id(&id)?)).await
+}
+
+async fn latency(State(api): State<Api>, Id(id): Id) -> Answer {
+    api.ask(Query::Latency(job_id(&id)?)).await
 }
 
 async fn metrics(State(api): State<Api>) -> Result<Response, Rejection> {

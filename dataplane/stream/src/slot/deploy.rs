@@ -18,9 +18,7 @@ use crate::job::BuiltJob;
 use crate::jobs::Jobs;
 use crate::memory::Budgets;
 use crate::pool::ReaderPool;
-use crate::slot::message::{
-    Deployment, EdgeLatency, Failure, SlotEvent, TaskDeployment, TaskId, TaskState,
-};
+use crate::slot::message::{Deployment, EdgeLatency, Failure, SlotEvent, TaskDeployment, TaskId, TaskState};
 use crate::task::{Task, TaskSeed};
 
 /// What a deployment may use of the slot.

@@ -15,8 +15,8 @@ pub use board::Board;
 pub use config::{Events, SlotConfig};
 pub use mailbox::{MailboxError, SlotMailbox};
 pub use message::{
-    AttemptId, Deployment, EdgeLatency, Failure, FailureKind, HeldUp, Rates, SlotCommand, SlotEvent, SlotMetrics,
-    TaskDeployment, TaskId, TaskMetrics, TaskState,
+    AttemptId, Deployment, EdgeLatency, Failure, FailureKind, HeldUp, Rates, SlotCommand, SlotEvent,
+    SlotMetrics, TaskDeployment, TaskId, TaskMetrics, TaskState,
 };
 pub use runner::SlotRunner;
 pub use snapshot::{GroupSlice, OperatorRestore, OperatorSnapshot, StatePayload, TaskRestore, TaskSnapshot};
