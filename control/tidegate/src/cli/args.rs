@@ -28,6 +28,7 @@ Examples:
     tidegate list   --jobmanager http://127.0.0.1:8081
     tidegate status --jobmanager http://127.0.0.1:8081 JOB-ID
     tidegate status --jobmanager http://127.0.0.1:8081 --memory
+    tidegate latency --jobmanager http://127.0.0.1:8081 JOB-ID --svg latency.svg
     tidegate cancel --jobmanager http://127.0.0.1:8081 JOB-ID
 
   How a process would divide its memory, and why; what can be configured:
@@ -66,6 +67,8 @@ pub enum Command {
     List(ClientArgs),
     /// Show one job: state, tasks, checkpoints, last failure; or the memory of every process
     Status(StatusArgs),
+    /// Show where the time between the tasks of a job goes: percentiles and their curve
+    Latency(LatencyArgs),
     /// Cancel a job
     Cancel(JobArgs),
     /// Run `delays` on bundled data over one JobManager and two TaskManager processes on this machine
@@ -121,6 +124,9 @@ pub struct TaskManagerArgs {
     /// Pin slot N to the N-th core this process may use
     #[arg(long)]
     pub pin: bool,
+    /// Its latency log
+    #[command(flatten)]
+    pub latency_log: LatencyLogArgs,
     /// How long a slot may take to answer a cancel before this process ends, if not as long as it may; for tests.
     #[arg(long, hide = true, value_name = "TIME", value_parser = units::time)]
     pub cancel_max: Option<Duration>,
@@ -239,9 +245,30 @@ pub struct RunArgs {
     /// Buffers of the data plane
     #[command(flatten)]
     pub network: NetworkArgs,
+    /// Its latency log
+    #[command(flatten)]
+    pub latency_log: LatencyLogArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where latencies are logged.
+#[derive(Debug, Clone, Args)]
+pub struct LatencyLogArgs {
+    /// Write the latencies of every edge here, as an interval log that the tools of HdrHistogram read
+    #[arg(long, value_name = "FILE")]
+    pub latency_log: Option<PathBuf>,
+    /// Length of its intervals, from 1s to 1h
+    #[arg(long, value_name = "TIME", value_parser = units::time, default_value = "1s", requires = "latency_log")]
+    pub latency_log_interval: Duration,
+}
+
+impl LatencyLogArgs {
+    /// As a TaskManager takes it.
+    pub(crate) fn wanted(&self) -> Option<(PathBuf, Duration)> {
+        self.latency_log.clone().map(|path| (path, self.latency_log_interval))
+    }
 }
 
 /// Flags of commands that talk to a JobManager.
@@ -267,6 +294,20 @@ pub struct StatusArgs {
     /// Show what every process holds of its memory plan instead, and who holds segments
     #[arg(long, conflicts_with = "job")]
     pub memory: bool,
+}
+
+/// Flags of `latency`.
+#[derive(Debug, Args)]
+pub struct LatencyArgs {
+    /// The JobManager and how the answer is printed
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The job, as `submit` and `list` print it; needed only when there are several
+    #[arg(value_name = "JOB-ID")]
+    pub job: Option<String>,
+    /// Draw the curve into this file, too
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Flags of `cancel`.

@@ -63,6 +63,7 @@ fn run_request(
     let mut config = TaskManagerConfig::new(jobmanager.rpc_addr.to_string(), jobs.clone(), fingerprint);
     roles::set_network(&mut config, &network)?;
     config.plan = plan;
+    config.latency_log = args.latency_log.wanted();
     let wishes = Wishes { driver: config.driver, registration: config.registration };
     // One job in one process: only what forbids it is worth a line.
     roles::begin(&Plan::TaskManager(config.plan.clone()), wishes)?;

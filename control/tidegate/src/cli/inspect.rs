@@ -56,8 +56,8 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     if let Some(missing) = details["waiting-for"].as_str() {
         answer.push_str(&format!("waiting for {missing}\n"));
     }
-    let mut rows =
-        vec![["VERTEX", "SUBTASKS", "STATE", "RECORDS IN", "RECORDS OUT", "MALFORMED"].map(str::to_owned)];
+    let head = ["VERTEX", "SUBTASKS", "STATE", "RECORDS IN", "RECORDS OUT", "MALFORMED", "BUSY", "HELD UP"];
+    let mut rows = vec![head.map(str::to_owned)];
     for vertex in details["vertices"].as_array().map(Vec::as_slice).unwrap_or_default() {
         let metrics = &vertex["metrics"];
         let count = |name: &str| grouped(metrics[name].as_u64().unwrap_or(0));
@@ -68,6 +68,8 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
             count("read-records"),
             count("write-records"),
             count("malformed-records"),
+            busy(vertex),
+            held_up(vertex),
         ]);
     }
     answer.push_str(&columns(&rows));
@@ -84,6 +86,33 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     out::answer(answer)
 }
 
+/// How busy the subtasks of a vertex are, the busiest.
+fn busy(vertex: &Value) -> String {
+    worst(vertex, "busyTimeMsPerSecond").map_or_else(|| "-".to_owned(), |(share, _)| percent(share))
+}
+
+/// How much of its time the subtask has no room in an output that has none the longest, and who holds it up now.
+fn held_up(vertex: &Value) -> String {
+    let Some((share, metrics)) = worst(vertex, "backPressuredTimeMsPerSecond") else { return "-".to_owned() };
+    let held_up = &metrics["backPressure"];
+    match (held_up["cause"].as_str(), held_up["to"]["name"].as_str()) {
+        (Some(cause), Some(to)) => format!("{} ({cause}, by {to})", percent(share)),
+        (Some(cause), None) => format!("{} ({cause})", percent(share)),
+        _ => percent(share),
+    }
+}
+
+/// The subtask with the most of a metric.
+fn worst<'a>(vertex: &'a Value, metric: &str) -> Option<(u64, &'a Value)> {
+    let subtasks = vertex["subtasks"].as_array()?.iter().map(|subtask| &subtask["metrics"]);
+    subtasks.filter_map(|metrics| Some((metrics[metric].as_u64()?, metrics))).max_by_key(|(most, _)| *most)
+}
+
+/// Milliseconds per second.
+fn percent(share: u64) -> String {
+    format!("{} %", (share + 5) / 10)
+}
+
 /// `cancel`.
 pub(super) fn cancel(args: &JobArgs) -> Result<(), Failure> {
     let client = Client::new(&args.client.jobmanager)?;
@@ -97,7 +126,11 @@ pub(super) fn cancel(args: &JobArgs) -> Result<(), Failure> {
 }
 
 /// The job that is meant: the one named, or the only one whose state is `wanted`.
-fn job_id(client: &Client, named: Option<&str>, wanted: impl Fn(&str) -> bool) -> Result<String, Failure> {
+pub(super) fn job_id(
+    client: &Client,
+    named: Option<&str>,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<String, Failure> {
     if let Some(id) = named {
         return Ok(id.to_owned());
     }

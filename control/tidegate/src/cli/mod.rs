@@ -13,6 +13,7 @@ mod embedded;
 pub mod exit;
 mod format;
 mod inspect;
+mod latency;
 mod logging;
 mod memory;
 pub(crate) mod out;
@@ -93,6 +94,7 @@ impl App {
             Command::Run(args) => embedded::run(&self.jobs, &args),
             Command::List(args) => inspect::list(&args),
             Command::Status(args) => inspect::status(&args),
+            Command::Latency(args) => latency::latency(&args),
             Command::Cancel(args) => inspect::cancel(&args),
             Command::Jobs(args) => inspect::jobs(&self.jobs, &args),
             Command::Plan(args) => plan::plan(&args),

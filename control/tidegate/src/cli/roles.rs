@@ -91,6 +91,7 @@ pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Fai
     )?;
     config.data = args.data;
     config.pin = args.pin;
+    config.latency_log = args.latency_log.wanted();
     config.cancel_max = args.cancel_max.unwrap_or(config.cancel_max);
     let running = TaskManager::start(config).map_err(taskmanager_failure)?;
     begun.say();
@@ -192,6 +193,8 @@ pub(super) fn taskmanager_failure(error: TaskManagerError) -> Failure {
         TaskManagerError::Plan(_) | TaskManagerError::CancelMax { .. } | TaskManagerError::Unregistrable => {
             Exit::Usage
         }
+        TaskManagerError::LatencyInterval { .. } => Exit::Usage,
+        TaskManagerError::LatencyLog { .. } => Exit::Io,
         TaskManagerError::Endpoint(_)
         | TaskManagerError::Arena(_)
         | TaskManagerError::Slot(_)
