@@ -5,7 +5,7 @@ mod common;
 use std::thread;
 
 use common::*;
-use tidegate_exchange::{Event, GateItem};
+use tidegate_exchange::{Event, GateItem, LatencyFeed, Stage};
 use tidegate_record::Record;
 use tidegate_ring::SendMode;
 
@@ -261,4 +261,53 @@ fn a_cancel_in_full_flight_leaves_every_segment_free() {
         run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
         assert_eq!(slot.ports.segments_free(), slot.ports.segments());
     });
+}
+
+fn recorded(feeds: &[LatencyFeed]) -> std::collections::BTreeMap<Stage, (u64, u64)> {
+    let mut all = std::collections::BTreeMap::new();
+    for feed in feeds {
+        feed.take(|stage, latencies| {
+            all.insert(stage, (latencies.len(), latencies.max()));
+        });
+    }
+    all
+}
+
+/// Both ends of a link on one host record every segment once; none of its times is longer than the test.
+#[test]
+fn latencies_of_a_link_are_recorded_at_both_ends() {
+    let (a, b) = pair(256);
+    let peers = [(a.me, a.address()), (b.me, b.address())];
+    let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me), channel(1, b.me)])], &peers);
+    let plan_b = plan(vec![consumer(0, vec![channel(0, a.me), channel(1, a.me)])], &peers);
+    let start = std::time::Instant::now();
+    let (sent, read) = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut slot = a.slot();
+            let ids = prepare(&mut slot, &plan_a);
+            let feed = slot.ports.measure_partition(ids[0].partitions[0]).expect("there is room");
+            send_numbers(&mut slot, ids[0].partitions[0], 200_000, 0);
+            retire(&mut slot);
+            recorded(&[feed])
+        });
+        let mut slot = b.slot();
+        let ids = prepare(&mut slot, &plan_b);
+        let gate = ids[0].gate.expect("a gate");
+        let feeds = slot.ports.measure_gate(gate, &[7, 7]);
+        let names: Vec<u32> = feeds.iter().map(|(edge, _)| *edge).collect();
+        assert_eq!(names, [7], "two channels of one edge");
+        receive_numbers(&mut slot, gate, 2);
+        retire(&mut slot);
+        let feeds: Vec<LatencyFeed> = feeds.into_iter().map(|(_, feed)| feed).collect();
+        (sender.join().expect("it sends"), recorded(&feeds))
+    });
+    let longest_ns = start.elapsed().as_nanos() as u64;
+    let segments = sent[&Stage::Send].0;
+    assert!(segments >= 200_000 * 8 / (32 << 10), "{segments} segments");
+    for (stage, (count, max)) in sent.iter().chain(&read) {
+        assert_eq!(*count, segments, "{stage:?}");
+        assert!(*max <= longest_ns + longest_ns / 50, "{stage:?}: {max} ns");
+    }
+    assert_eq!((sent.len(), read.len()), (2, 3));
+    assert!(read[&Stage::Total].1 >= read[&Stage::Wire].1, "the whole is no shorter than a part: {read:?}");
 }

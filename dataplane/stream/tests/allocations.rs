@@ -58,7 +58,13 @@ fn a_record_costs_no_allocation() {
             .sink("out", collect("out"));
         Ok(())
     };
-    let mut harness = Harness::start(Setup::new(job).parallelism(2).segments(512, 32_768)).unwrap();
+    // Reports every ten turns: what was recorded of latencies is offered, and taken, as often.
+    let setup = Setup::new(job).parallelism(2).segments(512, 32_768).reports(10_000);
+    let mut harness = Harness::start(setup).unwrap();
+    let tasks = harness.metrics(0).tasks;
+    let feeds: Vec<_> =
+        tasks.iter().flat_map(|task| task.latencies.iter()).map(|edge| edge.feed.clone()).collect();
+    assert_eq!(feeds.len(), 2 * (2 + 2), "two edges, two subtasks, two ends");
     harness.step(100);
     let records = |harness: &mut Harness| -> u64 {
         harness
@@ -70,11 +76,18 @@ fn a_record_costs_no_allocation() {
             .sum()
     };
     let before = records(&mut harness);
-    let ((), counted) = measure(|| harness.step(200));
+    let mut recorded = 0;
+    let ((), counted) = measure(|| {
+        for _ in 0..20 {
+            harness.step(10);
+            feeds.iter().for_each(|feed| feed.take(|_, latencies| recorded += latencies.len()));
+        }
+    });
     let records = records(&mut harness) - before;
     let allocations = counted.allocations;
     assert!(records > 500_000, "{records} records in 200 turns");
     assert_eq!(allocations, 0, "for {records} records");
+    assert!(recorded > 1_000, "{recorded} latencies were recorded meanwhile");
     assert_eq!(measure(|| vec![0u8; 10]).1.allocations, 1, "allocations are counted");
     harness.cancel().unwrap();
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tidegate_exchange::Cause;
 use tidegate_stream::files::Files;
 use tidegate_stream::sink::{Prepared, SinkContext};
+use tidegate_stream::slot;
 use tidegate_stream::source::{Next, Pause, SourceContext};
 use tidegate_stream::testing::{Harness, Setup, collect, items};
 use tidegate_stream::{Args, Job, Sink, SinkWriter, Source, SourceReader, TaskError};
@@ -77,6 +79,16 @@ fn a_stuck_sink_parks_everything_and_is_named() {
         assert_eq!(after.counts.idle_ns - before.counts.idle_ns, idle, "{}", after.name);
         assert_eq!(after.counts.backpressured_ns - before.counts.backpressured_ns, pressed, "{}", after.name);
         assert_eq!(after.counts.busy_ns, before.counts.busy_ns, "{}", after.name);
+    }
+    for task in &after {
+        let held_up = task.held_up.map(|held_up| (held_up.cause, held_up.partition, held_up.channel));
+        // A forward edge has one channel: to the same subtask, which has not read what it was given.
+        let expected = (task.name != "stuck").then_some((Cause::Cpu, 0, 0));
+        assert_eq!(held_up, expected, "{}", task.name);
+        let by_cause: u64 = task.counts.held_up_ns.iter().sum();
+        assert_eq!(by_cause, task.counts.backpressured_ns, "each moment of it has a cause: {}", task.name);
+        let slot::Rates { busy, turn, backpressured, idle } = task.rates;
+        assert!(busy + backpressured + idle == 1000 && turn <= busy, "{}: {:?}", task.name, task.rates);
     }
     let source = &after[0];
     assert_eq!((source.name.as_str(), source.output.used), ("n", source.output.quota));

@@ -8,6 +8,7 @@
 //! | `kills.rs` | does it still, when processes and connections die at random moments? |
 //! | `large_state.rs` | does it still, when a checkpoint takes many steps while records flow? |
 //! | `starved.rs` | does it still, with so few segments that credit is always exhausted? |
+//! | `latency.rs` | is it told where the time of a job goes, in all the ways to ask? |
 //! | `hangs.rs` | does it end when a slot hangs in a function of the job? |
 //! | `outgrown.rs` | does a job that wants more memory than is planned fail alone, and by name? |
 //! | `plans.rs` | does a TaskManager keep to its plan, and is a job refused that its slots have no room for? |
@@ -25,6 +26,7 @@ mod hangs;
 mod jobs;
 mod kills;
 mod large_state;
+mod latency;
 mod needs_root;
 mod outgrown;
 mod outputs;

@@ -106,6 +106,13 @@ impl Setup {
         self
     }
 
+    /// Nanoseconds between two reports of what a slot counted.
+    #[must_use]
+    pub fn reports(mut self, interval_ns: u64) -> Self {
+        self.config.metrics_interval_ns = interval_ns;
+        self
+    }
+
     /// What the tasks of each slot may hold.
     #[must_use]
     pub fn memory(mut self, memory: SlotMemory) -> Self {

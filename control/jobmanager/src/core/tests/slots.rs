@@ -1,8 +1,9 @@
 //! Who may join, what fits, and what is refused with which numbers.
 
 use super::sim::{BINARY, CLUSTER, Sim, graph, request};
+use tidegate_rpc::latency;
+use tidegate_rpc::{Cause, EdgeLatency, HeldUp, LatencyReport, Rates, Stage, ToJobManager, ToTaskManager};
 use tidegate_rpc::{ClusterId, Heartbeat, JobId, Refusal, Register, SlotMetrics, TaskId, TaskMetrics};
-use tidegate_rpc::{ToJobManager, ToTaskManager};
 
 /// What a registration with one change is answered.
 fn refused(sim: &mut Sim, change: impl FnOnce(&mut Register)) -> Refusal {
@@ -197,4 +198,70 @@ fn counters_that_no_number_holds_are_cut() {
     });
     sim.heartbeat(0, Heartbeat { tasks: metrics.to_vec(), ..Heartbeat::default() });
     assert_eq!(sim.job(1)["vertices"][1]["metrics"]["read-records"], u64::MAX);
+}
+
+/// What TaskManagers say of latencies is merged per edge and operator; what is not of the job's present attempt, its tasks
+/// and its edges, or no histogram, is not believed.
+#[test]
+fn latencies_are_shown_by_edge_and_lies_are_not() {
+    let mut sim = Sim::with(1);
+    sim.submit(1, request(2, None), graph(2)).unwrap();
+    let histogram = |values: &[u64]| {
+        let mut histogram = latency::empty();
+        values.iter().for_each(|value| histogram.saturating_record(*value));
+        latency::encode(&histogram)
+    };
+    let end = |vertex, subtask, stages| EdgeLatency {
+        job: JobId(1),
+        attempt: 1,
+        task: TaskId { vertex, subtask },
+        edge: 0,
+        stages,
+    };
+    let edges = vec![
+        end(1, 0, vec![(Stage::Total, histogram(&[1_000, 1_000, 1_000]))]),
+        end(1, 1, vec![(Stage::Total, histogram(&[9_000_000]))]),
+        end(0, 1, vec![(Stage::Credit, histogram(&[5_000]))]),
+        // Another attempt, edge, subtask, end; no histogram.
+        EdgeLatency { attempt: 2, ..end(1, 0, vec![(Stage::Queue, histogram(&[1]))]) },
+        EdgeLatency { edge: u32::MAX, ..end(1, 0, vec![(Stage::Queue, histogram(&[1]))]) },
+        end(1, 2, vec![(Stage::Queue, histogram(&[1]))]),
+        end(u32::MAX, 0, vec![(Stage::Queue, histogram(&[1])), (Stage::Send, histogram(&[1]))]),
+        end(1, 0, vec![(Stage::Wire, vec![7; 50]), (Stage::Send, histogram(&[1]))]),
+    ];
+    sim.say(0, ToJobManager::Latencies(Box::new(LatencyReport { edges })));
+    let view = sim.core.view(crate::core::views::Query::Latency(JobId(1)), sim.now_ms).unwrap();
+    let edge = &view["edges"][0];
+    assert_eq!((&edge["name"], view["edges"].as_array().unwrap().len()), (&"read -> count".into(), 1));
+    let total = &edge["stages"]["total"];
+    assert_eq!(total["count"], 4);
+    assert!((1_000..1_100).contains(&total["p50"].as_u64().unwrap()), "{total}");
+    assert!((9_000_000..9_200_000).contains(&total["p999"].as_u64().unwrap()), "{total}");
+    let known: Vec<&String> = edge["stages"].as_object().unwrap().keys().collect();
+    assert_eq!(known, ["credit", "total"]);
+    assert_eq!(edge["subtasks"].as_array().unwrap().len(), 3);
+    assert_eq!(view["operators"][0]["name"], "count");
+    assert_eq!(&view["operators"][0]["stages"]["total"], total);
+}
+
+/// Who holds a task up is named by its place in the graph; a place that is not there is left out.
+#[test]
+fn a_task_that_is_held_up_says_by_whom() {
+    let mut sim = Sim::with(1);
+    sim.submit(1, request(2, None), graph(2)).unwrap();
+    let held_up = |subtask, partition, channel| {
+        let mut metrics = TaskMetrics::zero(JobId(1), 1, TaskId { vertex: 0, subtask });
+        metrics.rates = Rates { busy: 300, turn: 100, backpressured: 700, idle: 0 };
+        metrics.held_up = Some(HeldUp { cause: Cause::Credit, partition, channel });
+        metrics
+    };
+    let tasks = vec![held_up(0, 0, 1), held_up(1, 3, u32::MAX)];
+    sim.heartbeat(0, Heartbeat { tasks, ..Heartbeat::default() });
+    let job = sim.job(1);
+    let metrics = |subtask: usize| &job["vertices"][0]["subtasks"][subtask]["metrics"];
+    assert_eq!(metrics(0)["backPressuredTimeMsPerSecond"], 700);
+    assert_eq!(metrics(0)["isBackPressured"], true);
+    let by = &metrics(0)["backPressure"];
+    assert_eq!((&by["cause"], &by["to"]["name"]), (&"credit".into(), &"count (2/2)".into()));
+    assert_eq!(metrics(1)["backPressure"]["to"], serde_json::Value::Null);
 }

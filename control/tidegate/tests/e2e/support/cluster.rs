@@ -31,8 +31,8 @@ pub struct Cluster {
     pub taskmanagers: Vec<Process>,
     /// Slots of every TaskManager.
     pub slots: usize,
-    /// Further flags of every TaskManager.
-    flags: Vec<String>,
+    /// Further flags of every TaskManager that is started from now on.
+    pub flags: Vec<String>,
     started: u32,
 }
 
