@@ -73,11 +73,11 @@ pub const HISTOGRAM_DIGITS: u8 = 2;
 pub const HISTOGRAM_PLACES: usize = 3_072;
 /// Histograms of one end of an edge.
 pub const STAGES_MAX: usize = 3;
-/// Histograms that a slot records into: five for each edge between its own tasks. Each exists twice, so a slot has at most
-/// 6 MiB of them; edges beyond are not measured.
-pub const HISTOGRAMS_MAX: usize = 256;
+/// Histograms that a slot records into: five for each edge of which it has both ends. Each exists twice, so a slot has at most
+/// 3 MiB of them; edges beyond are not measured.
+pub const HISTOGRAMS_MAX: usize = 128;
 
-const _: () = assert!(2 * HISTOGRAMS_MAX * HISTOGRAM_PLACES * 4 <= 6 << 20);
+const _: () = assert!(2 * HISTOGRAMS_MAX * HISTOGRAM_PLACES * 4 <= 3 << 20);
 const _: () = assert!(PLACES_MAX <= PARTS_MAX, "a receive op must fit the driver");
 const _: () = assert!(PAYLOADS_MAX < PARTS_MAX, "a train must fit the driver");
 const _: () = assert!(PAYLOADS_PER_VISIT as usize <= PAYLOADS_MAX);
