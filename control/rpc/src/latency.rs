@@ -11,6 +11,7 @@ use crate::limits::{
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
 use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
 
 /// Latencies, in nanoseconds.
 pub type Latencies = Histogram<u64>;
@@ -104,7 +105,8 @@ pub fn decode(bytes: &[u8]) -> Result<Latencies, DamagedHistogram> {
     }
     // Cookie, length of what follows the head, normalization, digits, bounds, ratio: as a histogram of ours has them.
     const HEAD: usize = 40;
-    let ours = encode(&empty());
+    static OURS: OnceLock<Vec<u8>> = OnceLock::new();
+    let ours = OURS.get_or_init(|| encode(&empty()));
     let Some((head, counts)) = bytes.split_at_checked(HEAD) else {
         return damaged(format!("{} bytes, at least {HEAD} expected", bytes.len()));
     };

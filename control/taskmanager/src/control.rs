@@ -336,9 +336,15 @@ impl Control {
         let reports: Vec<_> = self.slots.iter().map(|slot| slot.report.read()).collect();
         let boards = self.slots.iter().map(|slot| slot.board.read());
         // The newer word of each slot; what it counted never goes back.
-        let metrics = boards.zip(&self.counted);
+        let metrics = boards.zip(&mut self.counted);
         let metrics: Vec<_> = metrics
-            .map(|(board, counted)| if counted.turns > board.turns { counted.clone() } else { board })
+            .map(|(board, counted)| {
+                if counted.turns > board.turns {
+                    return counted.clone();
+                }
+                counted.tasks.clear(); // With what they hold of tasks that are gone.
+                board
+            })
             .collect();
         self.latencies.collect(&metrics);
         let memory = self.meter.read(&Reading {

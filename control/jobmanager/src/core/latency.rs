@@ -9,6 +9,7 @@ use crate::limits::{CURVE_POINTS_MAX, LATENCY_JOBS_MAX};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use tidegate_rpc::latency::{Latencies, decode, empty};
+use tidegate_rpc::limits::REPORT_EDGES_MAX;
 use tidegate_rpc::{EdgeLatency, LatencyReport, Stage};
 
 /// One stage of one end of an edge; the vertex follows from edge and stage.
@@ -29,7 +30,7 @@ pub(crate) struct JobLatencies {
 impl Core {
     /// Takes a report in; jobs that were over long ago make room for it.
     pub(super) fn latencies(&mut self, report: LatencyReport) {
-        for edge in report.edges {
+        for edge in report.edges.into_iter().take(REPORT_EDGES_MAX) {
             if let Some(job) = self.jobs.get_mut(&edge.job) {
                 job.take_latencies(edge);
             }
@@ -59,7 +60,7 @@ impl Job {
         if self.latencies.attempt != latency.attempt {
             self.latencies = JobLatencies { attempt: latency.attempt, ..JobLatencies::default() };
         }
-        for (stage, bytes) in latency.stages {
+        for (stage, bytes) in latency.stages.into_iter().take(Stage::ALL.len()) {
             let vertex = if stage.of_consumer() { edge.to } else { edge.from };
             let parallelism = self.graph.vertices.get(vertex as usize).map_or(0, |vertex| vertex.parallelism);
             let ours = latency.task.vertex == vertex && latency.task.subtask < parallelism;
@@ -75,6 +76,11 @@ impl Job {
         let present = self.latencies.attempt == self.record.attempt;
         let known = self.latencies.known.iter().filter(move |_| present);
         known.filter_map(|(place, bytes)| Some((*place, decode(bytes).ok()?)))
+    }
+
+    /// How many of them there are.
+    pub(crate) fn latencies_known(&self) -> usize {
+        self.latencies.known.len()
     }
 
     /// The vertex at the end of an edge that records a stage.

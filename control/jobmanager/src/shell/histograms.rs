@@ -40,7 +40,7 @@ struct Series {
 impl EdgeLatencies {
     /// What is known of all jobs.
     pub(super) fn of(core: &Core) -> Self {
-        let all = core.by_age().map(|job| job.latencies().count()).sum::<usize>();
+        let all = core.by_age().map(Job::latencies_known).sum::<usize>();
         let together = all > HISTOGRAM_SERIES_MAX;
         let series = core.by_age().flat_map(|job| of_job(job, together)).take(HISTOGRAM_SERIES_MAX);
         EdgeLatencies(series.collect())
