@@ -47,7 +47,7 @@ impl Sums {
     }
 
     #[inline]
-    fn add(&mut self, key: u64, value: u64) {
+    pub fn add(&mut self, key: u64, value: u64) {
         let mask = self.places.len() - 1;
         let mut at = (key.wrapping_mul(FACTOR) >> self.shift) as usize;
         loop {
