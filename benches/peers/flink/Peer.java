@@ -629,11 +629,11 @@ public final class Peer {
                 measured += bucket;
             }
             StringBuilder json = new StringBuilder(String.format(java.util.Locale.ROOT,
-                    "{\"pid\":%d,\"records\":%d,\"checksum\":%s,\"measured\":%d,\"seconds\":%.9f,\"max_ns\":%d",
+                    "{\"pid\":%d,\"records\":%d,\"checksum\":%s,\"measured\":%d,\"seconds\":%.9f,\"latency_us\":{\"max\":%.3f",
                     ProcessHandle.current().pid(), records, Long.toUnsignedString(sum), measured,
-                    (lastArrival - first) / 1e9, max));
+                    (lastArrival - first) / 1e9, max / 1e3));
             double[] parts = {0.5, 0.9, 0.99, 0.999, 0.9999};
-            String[] names = {"p50_ns", "p90_ns", "p99_ns", "p999_ns", "p9999_ns"};
+            String[] names = {"p50", "p90", "p99", "p99_9", "p99_99"};
             for (int at = 0; at < parts.length; at++) {
                 long wanted = (long) Math.ceil(parts[at] * measured);
                 long below = 0;
@@ -641,9 +641,9 @@ public final class Peer {
                 while (bucket < buckets.length - 1 && (below += buckets[bucket]) < wanted) {
                     bucket++;
                 }
-                json.append(String.format(",\"%s\":%d", names[at], Math.min(top(bucket), max)));
+                json.append(String.format(java.util.Locale.ROOT, ",\"%s\":%.3f", names[at], Math.min(top(bucket), max) / 1e3));
             }
-            leave(flags.file("latency.json"), json.append("}").toString());
+            leave(flags.file("latency.json"), json.append("}}").toString());
         }
     }
 }

@@ -20,6 +20,7 @@ mod sums;
 #[path = "../../src/table.rs"]
 mod table;
 
+mod compare;
 mod flink;
 mod meter;
 mod outcome;
@@ -58,6 +59,8 @@ enum Command {
     Flink(FlinkRun),
     /// Apache Flink under a load that does not wait
     FlinkLatency(FlinkLatency),
+    /// Tidegate and its peers in turns
+    Compare(compare::Options),
     /// Becomes a program that ends with its parent; started by the others.
     #[command(name = flink::BECOME, hide = true)]
     Become(flink::BecomeArgs),
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         Command::Flight(run) => run.run(Peer::Flight),
         Command::Flink(run) => run.tuning.measure(&run.work).map(|outcome| outcome.print(run.json)),
         Command::FlinkLatency(run) => run.load.measure(&run.tuning).map(|outcome| outcome.print(run.json)),
+        Command::Compare(options) => compare::run(&options),
         Command::Become(args) => flink::become_program(&args),
         Command::End(args) => peer::end(&args),
     };

@@ -95,7 +95,7 @@ impl<'a> Cluster<'a> {
     /// Runs a job to its end; all processes have ended after it.
     ///
     /// # Errors
-    /// It failed or took too long; the JobManager's log is in the message.
+    /// It failed or took too long; the logs are in the message.
     pub fn run(&self, job: &[String], time_out: Duration) -> Result<(), Box<dyn Error>> {
         let mut words =
             self.java(512, "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint");
@@ -111,7 +111,14 @@ impl<'a> Cluster<'a> {
             let log = self.dir().join(format!("taskmanager-{number}.log"));
             workers.push(Process::start(ROLE, &words, (!self.tuning.unpinned).then_some(core), &log)?);
         }
-        jobmanager.wait(time_out)?;
+        jobmanager.wait(time_out).map_err(|error| {
+            let logs = (0..self.cores.len()).map(|number| {
+                std::fs::read_to_string(self.dir().join(format!("taskmanager-{number}.log")))
+                    .unwrap_or_default()
+            });
+            let logs: Vec<String> = logs.collect();
+            format!("Flink's JobManager: {error}\nits TaskManagers:\n{}", logs.join("\n"))
+        })?;
         Ok(())
     }
 
@@ -151,11 +158,17 @@ rest.bind-address: 127.0.0.1
 rest.port: {rest}
 rest.bind-port: {rest}
 restart-strategy.type: none
+slot.request.timeout: 60000
 cluster.registration.error-delay: 200
 taskmanager.host: 127.0.0.1
 taskmanager.bind-host: 127.0.0.1
 taskmanager.numberOfTaskSlots: 1
 taskmanager.cpu.cores: 1.0
+taskmanager.memory.framework.heap.size: 128m
+taskmanager.memory.framework.off-heap.size: 128m
+taskmanager.memory.jvm-metaspace.size: 128m
+taskmanager.memory.jvm-overhead.min: 128m
+taskmanager.memory.jvm-overhead.max: 128m
 taskmanager.memory.task.heap.size: {heap}m
 taskmanager.memory.task.off-heap.size: 0m
 taskmanager.memory.managed.size: 0m

@@ -64,19 +64,18 @@ struct Found {
     checksum: u64,
     measured: u64,
     seconds: f64,
-    #[serde(flatten)]
-    percentiles: Percentiles,
+    latency_us: Quantiles,
 }
 
-/// Latencies, nanoseconds.
+/// Latencies, microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Percentiles {
-    pub p50_ns: u64,
-    pub p90_ns: u64,
-    pub p99_ns: u64,
-    pub p999_ns: u64,
-    pub p9999_ns: u64,
-    pub max_ns: u64,
+pub struct Quantiles {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p99_9: f64,
+    pub p99_99: f64,
+    pub max: f64,
 }
 
 /// A finished run.
@@ -95,8 +94,7 @@ pub struct Outcome {
     /// From the first of them, when it was due, to the last, when it arrived.
     pub seconds: f64,
     /// Arrival minus due.
-    #[serde(flatten)]
-    pub percentiles: Percentiles,
+    pub latency_us: Quantiles,
     /// How it was set up.
     pub settings: BTreeMap<String, String>,
 }
@@ -149,7 +147,7 @@ impl Load {
             valid: achieved >= RATE_PART * self.rate as f64,
             records_received: found.measured,
             seconds: found.seconds,
-            percentiles: found.percentiles,
+            latency_us: found.latency_us,
             settings,
         })
     }
@@ -162,18 +160,18 @@ impl Outcome {
             print_json(self);
             return;
         }
-        let micros = |ns: u64| format!("{:.0} us", ns as f64 / 1e3);
+        let micros = |us: f64| format!("{us:.0} us");
         let valid = if self.valid { "" } else { ": INVALID, below 99 % of what was offered" };
-        let at = &self.percentiles;
+        let at = &self.latency_us;
         let mut rows = vec![
             ("offered", format!("{} records/s for {:.1} s", self.rate, self.seconds)),
             ("achieved", format!("{:.0} records/s{valid}", self.achieved_per_second)),
-            ("p50", micros(at.p50_ns)),
-            ("p90", micros(at.p90_ns)),
-            ("p99", micros(at.p99_ns)),
-            ("p99.9", micros(at.p999_ns)),
-            ("p99.99", micros(at.p9999_ns)),
-            ("max", micros(at.max_ns)),
+            ("p50", micros(at.p50)),
+            ("p90", micros(at.p90)),
+            ("p99", micros(at.p99)),
+            ("p99.9", micros(at.p99_9)),
+            ("p99.99", micros(at.p99_99)),
+            ("max", micros(at.max)),
         ];
         rows.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
         print_rows(&self.peer, &rows);
@@ -187,8 +185,8 @@ mod tests {
     #[test]
     fn a_run_below_the_rate_is_invalid_and_missing_records_are_an_error() {
         let load = Load { rate: 1_000, seconds: 2, warm_up_seconds: 1, wait: Wait::Yield, cores: [0, 1] };
-        let text = r#"{"pid":2,"records":3000,"checksum":4498500,"measured":2000,"seconds":2.01,"max_ns":9,
-            "p50_ns":1,"p90_ns":2,"p99_ns":3,"p999_ns":4,"p9999_ns":5}"#;
+        let text = r#"{"pid":2,"records":3000,"checksum":4498500,"measured":2000,"seconds":2.01,
+            "latency_us":{"p50":1.0,"p90":2.0,"p99":3.0,"p99_9":4.0,"p99_99":5.0,"max":9.0}}"#;
         let found: Found = serde_json::from_str(text).unwrap();
         assert!(load.checked(&found, 1, BTreeMap::new()).unwrap().valid);
         let slow = Found { seconds: 2.1, ..found };

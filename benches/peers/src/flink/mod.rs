@@ -58,39 +58,46 @@ pub enum Netty {
     Epoll,
 }
 
-/// How it is set up.
+/// Where it is.
 #[derive(Debug, Clone, Args)]
-pub struct Tuning {
+pub struct Place {
     /// Where Flink is, or is put by pip if it is not; unless said, beside the folder this program was built into
     #[arg(long, value_name = "DIR")]
     flink_home: Option<PathBuf>,
     /// Release of the Python package apache-flink-libraries, if it has to be fetched
     #[arg(long, value_name = "V", default_value = distribution::RELEASE)]
     flink_release: String,
+}
+
+/// How it is set up.
+#[derive(Debug, Clone, Args)]
+pub struct Tuning {
+    #[command(flatten)]
+    pub place: Place,
     /// Milliseconds after which a buffer leaves though it is not full; 0: after each record
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub buffer_timeout: u32,
     /// KiB of a network buffer
     #[arg(long, value_name = "KIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(4..=1024))]
-    segment: u32,
+    pub segment: u32,
     /// Network buffers that belong to a channel
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    exclusive_buffers: u32,
+    pub exclusive_buffers: u32,
     /// Network buffers that the channels of a gate share
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    floating_buffers: u32,
+    pub floating_buffers: u32,
     /// Heap of each TaskManager, MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..=65_536))]
-    heap: u32,
+    pub heap: u32,
     /// Collector of garbage
     #[arg(long, value_enum, default_value_t = Gc::Serial)]
-    gc: Gc,
+    pub gc: Gc,
     /// How Netty reaches the kernel
     #[arg(long, value_enum, default_value_t = Netty::Epoll)]
-    netty: Netty,
+    pub netty: Netty,
     /// Let each TaskManager run on every core
     #[arg(long)]
-    unpinned: bool,
+    pub unpinned: bool,
 }
 
 impl Tuning {
@@ -123,7 +130,7 @@ impl Tuning {
     /// # Errors
     /// It cannot be had.
     pub fn distribution(&self) -> Result<Distribution, Box<dyn Error>> {
-        Distribution::find(self.flink_home.as_deref(), &self.flink_release)
+        Distribution::find(self.place.flink_home.as_deref(), &self.place.flink_release)
     }
 
     /// Runs it once. Unless the work says otherwise as many records warm up as are measured: Java compiles while it runs.

@@ -43,10 +43,10 @@ pub struct Tuning {
     pub batch_bytes: u64,
     /// Bytes of HTTP/2's windows, of the stream and of the connection
     #[arg(long, value_name = "N", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(65_535..1 << 31))]
-    window: u32,
+    pub window: u32,
     /// Bytes of HTTP/2's largest frame
     #[arg(long, value_name = "N", default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(16_384..1 << 24))]
-    frame: u32,
+    pub frame: u32,
 }
 
 impl Tuning {
