@@ -1,8 +1,10 @@
 //! `report`: calibrates, runs floor and shuffle of every shape in turns, and writes a page that says what was found.
 //!
-//! Always: every figure of the page comes from this one run, and the page says on which machine and how to run it again.
+//! Always: every figure of the page comes from this one run (those of other systems from one of their own), and the page says
+//! on which machine and how to run it again.
 
 mod machine;
+mod peers;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -45,6 +47,9 @@ pub struct Options {
     /// Cores of the two ends
     #[arg(long, value_name = "A,B", value_parser = two_cores, default_value = "0,1")]
     cores: [usize; 2],
+    /// What `compare --out` of benches/peers left, to be part of the page
+    #[arg(long, value_name = "FILE")]
+    peers: Option<PathBuf>,
     /// Everything as one JSON object on the last line of stdout, too
     #[arg(long)]
     json: bool,
@@ -74,6 +79,7 @@ type Bench<'a> = (&'a str, &'a dyn Fn(Work) -> Result<Sample, Box<dyn Error>>);
 /// A run failed, a result is wrong, or the page cannot be written.
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let machine = Machine::here()?;
+    let peers = peers::page(options.peers.as_deref())?;
     let quick = options.quick;
     let calibration = calibrate::measure(&calibrate::Options { cores: options.cores, quick, json: false });
     let mut sections = vec![keyed(options)?];
@@ -82,7 +88,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     sections.push(bids(options)?);
     let report = Report { machine, calibration, sections };
-    std::fs::write(&options.out, report.page(options))
+    std::fs::write(&options.out, report.page(options, &peers))
         .map_err(|error| format!("can't write {}: {error}", options.out.display()))?;
     eprintln!("wrote {}", options.out.display());
     if options.json {
@@ -167,7 +173,7 @@ fn section(
 }
 
 impl Report {
-    fn page(&self, options: &Options) -> String {
+    fn page(&self, options: &Options, peers: &str) -> String {
         let Options { rounds, seconds, quick, cores: [first, second], .. } = options;
         let how = if *quick {
             "One round of tiny runs (`--quick`): **these figures mean nothing**.".to_owned()
@@ -185,19 +191,25 @@ impl Report {
         for section in &self.sections {
             page.push_str(&format!("## {}\n\n{}\n", section.title, section.comparison.table()));
         }
+        page.push_str(NOTES);
+        page.push_str(peers);
         page.push_str(TAIL);
         page
     }
 }
 
-/// The end of every page.
-const TAIL: &str = "\
+/// What the tables mean.
+const NOTES: &str = "\
 CPU is processor time per record, warm-up included: of the two TaskManagers since the job was submitted (without the
 JobManager), of the floor's two processes from their start. *floor* is two processes that move the
 same records without an engine: no credits, no tasks, no control plane, and no checksum unless the line says so; what was
 tried to make it fast is in `benches/src/floor/mod.rs`. *shuffle* is the engine with everything on: credits, CRC32C of each
 payload, validation, control plane. Bids have no floor, since their records need the engine's format.
 
+";
+
+/// The end of every page.
+const TAIL: &str = "\
 ## Again
 
 ```
@@ -207,6 +219,6 @@ target/release/tidegate-benches report
 
 ## Not measured
 
-Other systems; latency; more than one producer, consumer or channel; skew; checkpoints while records flow; recovery; state
+Latency; more than one producer, consumer or channel; skew; checkpoints while records flow; recovery; state
 larger than a cache; a network other than loopback; zero-copy sends, which loopback cannot do.
 ";

@@ -142,7 +142,7 @@ impl fmt::Display for Section {
             );
             table.row(row);
         }
-        writeln!(f, "## {}\n\n{table}", self.title)?;
+        writeln!(f, "### {}\n\n{table}", self.title)?;
         write!(f, "{}", settings(self.lines.iter().map(|line| (line.name.as_str(), &line.settings))))
     }
 }

@@ -108,6 +108,8 @@ struct Report {
     moved: Vec<moved::Section>,
     late: Vec<late::Section>,
     failed: Vec<Failed>,
+    /// The tables and how everyone was set up, as Markdown: what Tidegate's report takes over.
+    page: String,
 }
 
 /// A peer that was left out.
@@ -132,19 +134,20 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         moved: Vec::new(),
         late: Vec::new(),
         failed: Vec::new(),
+        page: String::new(),
     };
     for &what in &options.what {
         match what {
             What::Latency => {
                 for &rate in &options.rates {
                     let section = late::section(options, &tidegate, rate, &mut report.failed)?;
-                    println!("{section}");
+                    report.add(&section.to_string());
                     report.late.push(section);
                 }
             }
             _ => {
                 let section = moved::section(options, &tidegate, what, &mut report.failed)?;
-                println!("{section}");
+                report.add(&section.to_string());
                 report.moved.push(section);
             }
         }
@@ -162,6 +165,15 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         Some(Failed { name, section, error }) => {
             Err(format!("{} left out; the first was {name} ({section}): {error}", report.failed.len()).into())
         }
+    }
+}
+
+impl Report {
+    /// Prints a section, and adds it to the page.
+    fn add(&mut self, section: &str) {
+        println!("{section}");
+        self.page.push_str(section);
+        self.page.push('\n');
     }
 }
 

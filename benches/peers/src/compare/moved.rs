@@ -213,7 +213,7 @@ impl fmt::Display for Section {
                 format!("{:.2}", line.cpu_ratio[0]),
             ]);
         }
-        writeln!(f, "## {}\n\n{table}", self.title)?;
+        writeln!(f, "### {}\n\n{table}", self.title)?;
         write!(f, "{}", settings(self.lines.iter().map(|line| (line.name.as_str(), &line.settings))))
     }
 }

@@ -17,7 +17,7 @@ use super::{Distribution, Netty, Tuning};
 use crate::process::Process;
 
 /// First argument that makes this binary become another program that ends with its parent.
-pub const ROLE: &str = "become";
+pub const ROLE: &str = "program";
 
 /// Packages of Java's that Flink reaches into.
 const OPENED: [&str; 9] = [
@@ -159,6 +159,8 @@ rest.port: {rest}
 rest.bind-port: {rest}
 restart-strategy.type: none
 slot.request.timeout: 60000
+pekko.startup-timeout: 60 s
+pekko.ask.timeout: 60 s
 cluster.registration.error-delay: 200
 taskmanager.host: 127.0.0.1
 taskmanager.bind-host: 127.0.0.1
