@@ -46,7 +46,7 @@ pub struct Tuning {
     #[arg(long, value_name = "N", default_value_t = 256 << 10, value_parser = clap::value_parser!(u64).range(1..=1 << 25))]
     batch_bytes: u64,
     /// Bytes of HTTP/2's windows, of the stream and of the connection
-    #[arg(long, value_name = "N", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(65_535..1 << 31))]
+    #[arg(long, value_name = "N", default_value_t = 16 << 20, value_parser = clap::value_parser!(u32).range(65_535..1 << 31))]
     window: u32,
 }
 

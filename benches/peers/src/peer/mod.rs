@@ -1,6 +1,6 @@
 //! The peers that are Rust libraries: two processes of this binary and one TCP connection. What one run of them is.
 //!
-//! Owns its children: they end with it, by their ids.
+//! Owns its children: they end with it, by their ids, and if this process is killed the kernel ends them.
 
 mod columns;
 pub mod flight;
@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use clap::Args;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::meter::{self, Meter, SOURCE_FILE, SUM_FILE, Side};
@@ -114,6 +115,7 @@ pub struct End {
 /// # Errors
 /// It could not finish.
 pub fn end(args: &EndArgs) -> Result<(), Box<dyn Error>> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let Spec { peer, work } = serde_json::from_str(&args.spec)?;
     let (socket, file) = match args.to {
         Some(address) => (socket::dial(address, &work.congestion)?, SOURCE_FILE),

@@ -42,7 +42,7 @@ pub struct Tuning {
     #[arg(long, value_name = "N", default_value_t = 32 << 10, value_parser = clap::value_parser!(u64).range(0..=1 << 23))]
     pub batch_bytes: u64,
     /// Bytes of HTTP/2's windows, of the stream and of the connection
-    #[arg(long, value_name = "N", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(65_535..1 << 31))]
+    #[arg(long, value_name = "N", default_value_t = 16 << 20, value_parser = clap::value_parser!(u32).range(65_535..1 << 31))]
     pub window: u32,
     /// Bytes of HTTP/2's largest frame
     #[arg(long, value_name = "N", default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(16_384..1 << 24))]
