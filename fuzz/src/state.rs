@@ -64,7 +64,7 @@ fn contents<K: Key, C: Cell>(state: &mut KeyedState<K, C>, range: GroupRange) ->
     };
     let mut held = Contents::new();
     for index in 0..state.groups() {
-        for (key, cell) in state.table(index).expect("nothing limits it").iter() {
+        for (key, cell) in state.table(index).iter() {
             let group = Groups::new(GROUPS).of(key.hash());
             assert_eq!(range.index(group), Some(index), "a key lies in its group");
             let value = cell.value().expect("what was restored has a value");

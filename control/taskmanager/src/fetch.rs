@@ -309,10 +309,9 @@ mod tests {
     /// Adds one to every byte of a key's value.
     fn change(state: &mut State, key: u64, files: &mut MemoryFiles) {
         let hash = key.hash();
-        let group = Groups::new(GROUPS).of(hash) as usize;
-        assert!(state.admit(group, files).expect("it can be written"), "there are buffers");
-        let table = state.table(group).expect("nothing limits it");
-        let entry = table.find_mut(hash, |(known, _)| *known == key).expect("it is there");
+        let spot = state.seek(Groups::new(GROUPS).of(hash), hash).expect("all groups are owned");
+        assert!(state.admit(spot.group(), files).expect("it can be written"), "there are buffers");
+        let entry = state.find(spot, |known| *known == key).expect("it is there");
         entry.1.0.iter_mut().for_each(|byte| *byte += 1);
     }
 
@@ -324,9 +323,8 @@ mod tests {
         let mut state = state_of(0, 1);
         for key in 0..KEYS {
             let hash = key.hash();
-            let group = Groups::new(GROUPS).of(hash) as usize;
-            let table = state.table(group).expect("nothing limits it");
-            table.insert_unique(hash, (key, Kept(vec![0; 300])), |(key, _)| key.hash());
+            let spot = state.seek(Groups::new(GROUPS).of(hash), hash).expect("all groups are owned");
+            state.insert(spot, key, Kept(vec![0; 300])).expect("nothing limits it");
         }
         let target =
             FileTarget::Snapshot { job: 1, checkpoint: 1, attempt: 1, vertex: 0, subtask: 0, operator: 0xab };
@@ -365,7 +363,7 @@ mod tests {
                 let (mut state, mut restore) = (state_of(owner, owners), Restore::new(operator.payloads));
                 assert!(state.restore(&mut restore, u64::MAX).expect("it is this state"));
                 for group in 0..state.groups() {
-                    let table = state.table(group).expect("nothing limits it");
+                    let table = state.table(group);
                     assert!(table.iter().all(|(_, value)| value.0 == [0; 300]), "as it was at the cut");
                     read += table.len() as u64;
                 }

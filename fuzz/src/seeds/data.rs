@@ -228,10 +228,9 @@ pub fn state(seeds: &mut Seeds) {
         let mut files = MemoryFiles::new(1);
         for (key, cell) in entries {
             let hash = key.hash();
-            let index = range.index(Groups::new(GROUPS).of(hash)).expect("all groups are owned");
-            assert!(state.admit(index, &mut files).expect("nothing is written"));
-            let table = state.table(index).expect("nothing limits it");
-            table.insert_unique(hash, (key, cell), |(key, _)| key.hash());
+            let spot = state.seek(Groups::new(GROUPS).of(hash), hash).expect("all groups are owned");
+            assert!(state.admit(spot.group(), &mut files).expect("nothing is written"));
+            state.insert(spot, key, cell).expect("nothing limits it");
         }
         [&[which], &snapshot(&mut state)[..]].concat()
     }
