@@ -9,7 +9,7 @@ use crate::limits::{CURVE_POINTS_MAX, LATENCY_JOBS_MAX};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use tidegate_rpc::latency::{Latencies, decode, empty};
-use tidegate_rpc::limits::REPORT_EDGES_MAX;
+use tidegate_rpc::limits::{HISTOGRAM_LOW_NS, REPORT_EDGES_MAX};
 use tidegate_rpc::{EdgeLatency, LatencyReport, Stage};
 
 /// One stage of one end of an edge; the vertex follows from edge and stage.
@@ -159,10 +159,15 @@ fn summary(latencies: &Latencies) -> Map<String, Value> {
     fields.insert("count".into(), json!(latencies.len()));
     fields.insert("mean".into(), json!(latencies.mean().round() as u64));
     for (name, quantile) in quantiles {
-        fields.insert(name.into(), json!(latencies.value_at_quantile(quantile)));
+        fields.insert(name.into(), json!(told(latencies.value_at_quantile(quantile))));
     }
-    fields.insert("max".into(), json!(latencies.max()));
+    fields.insert("max".into(), json!(told(latencies.max())));
     fields
+}
+
+/// A time that is too short to be told from nothing is nothing.
+fn told(ns: u64) -> u64 {
+    if ns < HISTOGRAM_LOW_NS { 0 } else { ns }
 }
 
 /// Points of the percentile curve: percentile, nanoseconds.
