@@ -8,6 +8,9 @@
 //! Times are those of the slot's turns: the clock is read once per turn and quantum, never per record, train or segment. So a
 //! time may be short by what the task did earlier in the same quantum, at most.
 //!
+//! Envelope: some 50 instructions a histogram (counted under callgrind), five histograms a segment: an eighth of an instruction
+//! per record where 2,048 records of 16 bytes share a segment, and 256 where a record travels alone, beside thousands for that.
+//!
 //! Inequalities: at most `HISTOGRAMS_MAX` histograms are recorded in a slot; each has `HISTOGRAM_PLACES` counters.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
