@@ -177,10 +177,18 @@ pub struct DriverCounters {
     pub receive_ops: u64,
     /// Kernel entries.
     pub enters: u64,
+    /// Of the send operations, those from registered memory; what is neither these nor zero-copy ones is plain.
+    pub fixed_sends: u64,
     /// Zero-copy sends.
     pub zc_sends: u64,
     /// Zero-copy sends that the kernel copied after all.
     pub zc_copied: u64,
+    /// Notifications that the kernel is done with a zero-copy send.
+    pub notifications: u64,
+    /// Microseconds from those sends to their notifications, summed up.
+    pub notification_us: u64,
+    /// The longest of them, in microseconds.
+    pub notification_us_max: u64,
     /// Bytes sent and received.
     pub bytes: u64,
 }

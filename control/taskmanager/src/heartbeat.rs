@@ -47,8 +47,12 @@ fn driver(report: &DriverReport) -> rpc::DriverCounters {
         send_ops: counters.send_ops,
         receive_ops: counters.receive_ops,
         enters: counters.enters,
+        fixed_sends: counters.fixed_sends,
         zc_sends: counters.zc_sends,
         zc_copied: counters.zc_copied,
+        notifications: counters.notifications,
+        notification_us: counters.notification_ns / 1000,
+        notification_us_max: counters.notification_ns_max / 1000,
         bytes: counters.bytes_sent + counters.bytes_received,
     }
 }

@@ -161,14 +161,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "{send:>6}: {rate:.2} GB/s, {out:.2} + {into:.2} cpu ns/byte ({PAYLOADS} x {payload} bytes, {congestion}; {sent})"
         );
         println!(
-            "        per send op {} KiB, per receive op {} KiB, enters {} + {}, short {}, zc {} of which copied {}",
+            "        per send op {} KiB, per receive op {} KiB, enters {} + {}, short {}, fixed {}, \
+             zc {} of which copied {}, notified after {} us at most",
             from.bytes_sent / from.send_ops.max(1) / 1024,
             to.bytes_received / to.receive_ops.max(1) / 1024,
             from.enters,
             to.enters,
             from.short_sends,
+            from.fixed_sends,
             from.zc_sends,
-            from.zc_copied
+            from.zc_copied,
+            from.notification_ns_max / 1000
         );
     }
     Ok(())

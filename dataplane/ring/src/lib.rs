@@ -83,6 +83,15 @@ fn sigpipe_is_deadly() -> bool {
     unsafe { action.assume_init() }.sa_sigaction == libc::SIG_DFL
 }
 
+/// Processor time of the calling thread in nanoseconds.
+fn thread_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: rule 7, the pointer is to a live local.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(failed, 0, "every thread has this clock");
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// The host's monotonic clock in nanoseconds, comparable between processes of the host.
 fn monotonic_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -34,6 +34,19 @@ pub const ZERO_COPY_PAYLOAD_MIN: u64 = 16 << 10;
 pub const ZERO_COPY_WINDOW: u32 = 16;
 /// Zero copy is kept while fewer than this share of a window's sends were copied by the kernel after all.
 pub const ZERO_COPY_COPIED_PERCENT: u32 = 10;
+/// Registered and plain sends that are compared, of each: enough for a median on a machine that does other things as well.
+pub const TRIALS_EACH: usize = 8;
+/// Sends of one comparison at most, with those whose cost could not be told: short ones, and those that shared a call.
+pub const TRIALS_MAX: u32 = 4 * TRIALS_EACH as u32;
+/// Smallest send that is compared: below, the call costs more than the bytes.
+pub const TRIAL_BYTES_MIN: u64 = 32 << 10;
+/// What the other way must save before a connection changes to it: less is noise.
+pub const TRIAL_GAIN_PERCENT: u64 = 5;
+/// Large sends between one trial and the next at least. A comparison is at most 32 sends at a few percent more each, and
+/// two copied zero-copy sends cost a few times a plain one: together far below one percent of so many.
+pub const TRIAL_REST_MIN: u32 = 4096;
+/// Large sends between two trials at most, after doubling: about every few minutes at full rate.
+pub const TRIAL_REST_MAX: u32 = 1 << 22;
 /// Times in a row that one send or receive may end without progress (interrupted) before it is reported as a fault.
 pub const RETRIES_MAX: u8 = 16;
 /// How long dropping a ring waits for the kernel to return everything before the arena is leaked instead. Cancelling
@@ -58,6 +71,10 @@ const _: () = assert!(
 const _: () = assert!(SQ_ENTRIES_MIN <= SQ_ENTRIES_MAX && SQ_ENTRIES_MAX.is_power_of_two());
 const _: () =
     assert!(ZERO_COPY_WINDOW * ZERO_COPY_COPIED_PERCENT >= 100, "one copied send does not condemn a path");
+const _: () = assert!(TRIAL_REST_MIN.is_power_of_two() && TRIAL_REST_MIN <= TRIAL_REST_MAX);
+const _: () = assert!(TRIAL_REST_MAX <= u32::MAX / 2, "doubling it does not wrap");
+const _: () = assert!(TRIAL_REST_MIN >= 100 * TRIALS_MAX, "trials are below one percent of the sends");
+const _: () = assert!(TRIALS_EACH > 0 && TRIALS_MAX as usize >= 2 * TRIALS_EACH);
 const _: () = assert!(RETRIES_MAX > 0);
 
 /// Completion queue entries that a ring for `connections` needs. At most [`CQ_ENTRIES_KERNEL_MAX`] for valid input.

@@ -1,6 +1,6 @@
 //! What a driver is and has done: modes, rungs and counters. Plain values; the driver owns the live ones.
 //!
-//! Always: `zc_copied` ≤ `zc_sends`, and counters never go down.
+//! Always: `zc_copied` ≤ `zc_sends`, `fixed_sends` + `zc_sends` ≤ `send_ops`, and counters never go down.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use crate::fault::limit_text;
 /// How bytes leave the arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SendMode {
-    /// `Fixed` where it is possible, else `Plain`; and `Zc` for connections whose first sends prove it to be real.
+    /// What each connection finds to be best: the cheaper of `Fixed` and `Plain` by the processor time of a few sends of
+    /// each, and `Zc` where the kernel's reports of the first large ones prove it to be real. Asked again ever more rarely.
     #[default]
     Auto,
     /// From the registered shard (WRITEV_FIXED and READV_FIXED). Unregistered memory goes as `Plain`.
@@ -21,6 +22,13 @@ pub enum SendMode {
     /// (Linux 6.18: 0.01 to 0.2 GB/s where the other modes had 0.6 to 0.9 in the same runs; why was not found out). On
     /// 4 KiB pages it was about as fast as they.
     Zc,
+}
+
+impl Counters {
+    /// Send operations that were plain ones.
+    pub fn plain_sends(&self) -> u64 {
+        self.send_ops - self.fixed_sends - self.zc_sends
+    }
 }
 
 impl fmt::Display for SendMode {
@@ -117,8 +125,12 @@ impl fmt::Display for ModeReason {
 pub struct Counters {
     /// Calls into the kernel to submit, collect or wait; of epoll, each send and receive operation as well.
     pub enters: u64,
-    /// Send operations submitted, resumptions included.
+    /// Send operations submitted, resumptions included: `fixed_sends`, `zc_sends`, and the rest plain.
     pub send_ops: u64,
+    /// Send operations from the registered shard submitted.
+    pub fixed_sends: u64,
+    /// Sends that `auto` made to find out what the registered and the plain way cost.
+    pub trial_sends: u64,
     /// Receive operations submitted.
     pub receive_ops: u64,
     /// Send operations that ended short and were resumed.
@@ -129,6 +141,12 @@ pub struct Counters {
     pub zc_sends: u64,
     /// Of those, the ones that the kernel copied after all.
     pub zc_copied: u64,
+    /// Notifications heard: the kernel is done with the bytes of a zero-copy operation.
+    pub notifications: u64,
+    /// Nanoseconds from the submission of those operations to their notifications, summed up.
+    pub notification_ns: u64,
+    /// The longest of them.
+    pub notification_ns_max: u64,
     /// Connections that gave up a send or receive mode because the kernel refused it.
     pub fallbacks: u64,
     /// Bytes accepted by the kernel for sending.
@@ -148,8 +166,8 @@ pub struct DriverReport {
     pub setup: &'static str,
     /// What became of the registration.
     pub registration: RegistrationRung,
-    /// How connections send unless they gave it up. Under [`SendMode::Auto`] this is what it resolved to; a connection
-    /// on which zero copy proved itself then sends that way in addition.
+    /// How connections send unless they gave it up. Under [`SendMode::Auto`] this is what they begin with; what they found
+    /// to be better shows in the counters.
     pub send_mode: SendMode,
     /// Why that is not what was asked for, or not the best that `Auto` could have become.
     pub send_mode_reason: Option<ModeReason>,

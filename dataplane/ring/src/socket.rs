@@ -126,13 +126,6 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, SocketError> {
     Ok(socket.into())
 }
 
-/// Whether what this stream sends never leaves the host: a loopback peer, or one of the host's own addresses.
-/// The kernel copies zero-copy sends on such paths.
-pub(crate) fn stays_on_host(stream: &TcpStream) -> io::Result<bool> {
-    let peer = stream.peer_addr()?.ip().to_canonical();
-    Ok(peer.is_loopback() || peer == stream.local_addr()?.ip().to_canonical())
-}
-
 /// Makes closing abort: what was not acknowledged is thrown away, so that its buffers come back at once.
 pub(crate) fn abort_on_close(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
@@ -172,11 +165,5 @@ mod tests {
         let error = configure(&stream, &options).unwrap_err();
         assert_eq!((error.option, error.value.as_str()), ("TCP_CONGESTION", "no-such-thing"));
         assert_ne!(error.errno, 0);
-    }
-
-    #[test]
-    fn loopback_stays_on_the_host() {
-        let (stream, _peer) = pair();
-        assert!(stays_on_host(&stream).unwrap());
     }
 }

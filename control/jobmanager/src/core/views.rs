@@ -133,8 +133,13 @@ impl Core {
                 "sendOps": metrics.map(|metrics| metrics.driver.send_ops),
                 "receiveOps": metrics.map(|metrics| metrics.driver.receive_ops),
                 "enters": metrics.map(|metrics| metrics.driver.enters),
+                "fixedSends": metrics.map(|metrics| metrics.driver.fixed_sends),
                 "zeroCopySends": metrics.map(|metrics| metrics.driver.zc_sends),
                 "zeroCopyCopied": metrics.map(|metrics| metrics.driver.zc_copied),
+                "zeroCopyNotifications": metrics.map(|metrics| metrics.driver.notifications),
+                "zeroCopyNotificationMicros": metrics.map(|metrics| metrics.driver.notification_us),
+                "zeroCopyNotificationMicrosMax": metrics.map(|metrics| metrics.driver.notification_us_max),
+                "bytes": metrics.map(|metrics| metrics.driver.bytes),
             }));
         }
         let size = u64::from(found.register.segment_size);

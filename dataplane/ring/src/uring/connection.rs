@@ -13,7 +13,13 @@ use std::{
 
 use io_uring::{cqueue, squeue, types::Fd};
 
-use super::{driver::Driver, ops, stable::Gather, token::Token, zero_copy::ZeroCopy};
+use super::{
+    choice::{Choice, Way},
+    driver::Driver,
+    ops,
+    stable::Gather,
+    token::Token,
+};
 use crate::{
     fault::{IoFault, RingError, stop},
     limits::{NOTIFICATIONS_MAX, RETRIES_MAX, SEND_SLOTS},
@@ -31,15 +37,10 @@ struct SendSlot {
     done: u64,
     /// Zero-copy operations of this send that the kernel has yet to let go of.
     notifications: u8,
-    /// This send shall avoid the copy.
-    zero_copy: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SendOp {
-    Plain,
-    Fixed,
-    ZeroCopy,
+    /// How it shall go.
+    way: Way,
+    /// When its last operation was submitted, for zero copy.
+    submitted_ns: u64,
 }
 
 pub(super) struct Connection {
@@ -54,13 +55,12 @@ pub(super) struct Connection {
 
     slots: [SendSlot; SEND_SLOTS],
     /// The slot of the send in flight, and its operation.
-    sending: Option<(u8, SendOp)>,
+    sending: Option<(u8, Way)>,
     send_list: Gather,
     send_retries: u8,
     notifications_reserved: usize,
-    zero_copy: ZeroCopy,
-    /// Registered operations are possible as far as we know.
-    fixed_send: bool,
+    choice: Choice,
+    /// Registered receives are possible as far as we know.
     fixed_receive: bool,
 
     receiving: Option<ReceiveParts>,
@@ -86,8 +86,7 @@ impl Connection {
             send_list: Gather::new(),
             send_retries: 0,
             notifications_reserved: 0,
-            zero_copy: ZeroCopy::off(),
-            fixed_send: false,
+            choice: Choice::forced(Way::Plain),
             fixed_receive: false,
             receiving: None,
             receive_room: 0,
@@ -102,19 +101,20 @@ impl Connection {
         assert!(self.finished() && self.socket.is_none(), "the place is vacant");
         // Older kernels answer EAGAIN instead of waiting if the socket itself does not block.
         stream.set_nonblocking(false).map_err(RingError::os("fcntl(O_NONBLOCK)"))?;
-        let local = socket::stays_on_host(&stream).map_err(RingError::os("getpeername"))?;
+        // A socket that is not connected is refused here, and not by its first operation.
+        stream.peer_addr().map_err(RingError::os("getpeername"))?;
         self.id = id;
         self.fd = Fd(stream.as_raw_fd());
         self.socket = Some(stream);
         (self.closing, self.shutdown_wanted, self.write_shut) = (false, false, false);
         (self.send_retries, self.receive_retries) = (0, 0);
-        self.zero_copy = match driver.config.send {
-            SendMode::Zc if driver.kernel.zero_copy => ZeroCopy::forced(),
-            SendMode::Auto if driver.kernel.zero_copy && !local => ZeroCopy::on_trial(),
-            _ => ZeroCopy::off(),
-        };
         let fixed = driver.send_mode == SendMode::Fixed;
-        (self.fixed_send, self.fixed_receive) = (fixed, fixed);
+        self.choice = match driver.config.send {
+            SendMode::Auto => Choice::measured(fixed, driver.kernel.zero_copy && driver.registered.is_some()),
+            SendMode::Zc if driver.kernel.zero_copy => Choice::forced(Way::ZeroCopy),
+            _ => Choice::forced(if fixed { Way::Fixed } else { Way::Plain }),
+        };
+        self.fixed_receive = fixed;
         Ok(())
     }
 
@@ -133,32 +133,41 @@ impl Connection {
         let free = self.slots.iter().position(|slot| slot.notifications == 0);
         let free = free.expect("invariant: fewer sends wait for notifications than there are slots");
         let room = self.notifications_reserved < NOTIFICATIONS_MAX;
-        let zero_copy = self.zero_copy.take(total, parts.len(), room);
-        self.slots[free] = SendSlot { parts, total, done: 0, notifications: 0, zero_copy };
+        let pick = self.choice.next(total, parts.len(), room, driver.trial.is_none());
+        if pick.on_trial {
+            driver.begin_trial(self.id);
+        }
+        let way = pick.way;
+        self.slots[free] = SendSlot { parts, total, done: 0, notifications: 0, way, submitted_ns: 0 };
         self.send_retries = 0;
         self.push_send(driver, free as u8);
     }
 
     /// Submits what is left of the send in `slot`.
     fn push_send(&mut self, driver: &mut Driver, slot: u8) {
-        let send = &self.slots[usize::from(slot)];
+        let send = &mut self.slots[usize::from(slot)];
         let pieces = parts::rest(parts::send_pieces(&driver.arena, &send.parts), send.done);
         let registered = self.send_list.fill(pieces, driver.registered.as_ref());
 
-        let op = if send.zero_copy && self.notifications_reserved < NOTIFICATIONS_MAX {
-            SendOp::ZeroCopy
-        } else if self.fixed_send && registered {
-            SendOp::Fixed
-        } else {
-            driver.counters.outside_shard += u64::from(self.fixed_send);
-            SendOp::Plain
+        let room = self.notifications_reserved < NOTIFICATIONS_MAX;
+        let op = match send.way {
+            Way::ZeroCopy if room => Way::ZeroCopy,
+            Way::ZeroCopy => self.choice.with_copy(),
+            way => way,
         };
+        let outside = op == Way::Fixed && !registered;
+        driver.counters.outside_shard += u64::from(outside);
+        let op = if outside { Way::Plain } else { op };
         let (entry, completions) = match op {
-            SendOp::Plain => (ops::send_plain(self.fd, &self.send_list), 1),
-            SendOp::Fixed => (ops::send_fixed(self.fd, &self.send_list), 1),
-            SendOp::ZeroCopy => {
+            Way::Plain => (ops::send_plain(self.fd, &self.send_list), 1),
+            Way::Fixed => {
+                driver.counters.fixed_sends += 1;
+                (ops::send_fixed(self.fd, &self.send_list), 1)
+            }
+            Way::ZeroCopy => {
                 self.notifications_reserved += 1;
                 driver.counters.zc_sends += 1;
+                send.submitted_ns = crate::monotonic_ns();
                 let table = registered && driver.kernel.fixed_vectors;
                 (ops::send_zero_copy(self.fd, &self.send_list, table), 2)
             }
@@ -182,13 +191,13 @@ impl Connection {
         }
         let more = cqueue::more(entry.flags());
         let op = match self.sending {
-            Some((current, op)) if current == slot && (op == SendOp::ZeroCopy || !more) => op,
+            Some((current, op)) if current == slot && (op == Way::ZeroCopy || !more) => op,
             other => stop(format_args!("a send completed in slot {slot}, in flight is {other:?}")),
         };
         self.sending = None;
         // Only this flag decides whether a notification follows, not the result.
-        driver.kernel.settle(if op == SendOp::ZeroCopy && !more { 2 } else { 1 });
-        if op == SendOp::ZeroCopy {
+        driver.kernel.settle(if op == Way::ZeroCopy && !more { 2 } else { 1 });
+        if op == Way::ZeroCopy {
             if more {
                 self.slots[usize::from(slot)].notifications += 1;
             } else {
@@ -199,7 +208,7 @@ impl Connection {
     }
 
     /// An operation of the send in `slot` gave `result`: finish, or resume what is left.
-    fn advance_send(&mut self, driver: &mut Driver, slot: u8, op: SendOp, result: i32) -> Option<Completion> {
+    fn advance_send(&mut self, driver: &mut Driver, slot: u8, op: Way, result: i32) -> Option<Completion> {
         let send = &mut self.slots[usize::from(slot)];
         let left = send.total - send.done;
         match result {
@@ -211,24 +220,26 @@ impl Connection {
                 self.send_retries = 0;
                 driver.counters.bytes_sent += sent as u64;
                 if sent as u64 == left {
-                    return Some(self.sent(slot, Ok(self.slots[usize::from(slot)].total)));
+                    if let Some(ns) = driver.end_trial(self.id)
+                        && left == send.total
+                    {
+                        self.choice.spent(op, left, ns);
+                    }
+                    return Some(self.sent(driver, slot, Ok(self.slots[usize::from(slot)].total)));
                 }
                 driver.counters.short_sends += 1;
             }
-            refusal if op != SendOp::Plain && ops::is_refusal(-refusal) => {
+            refusal if op != Way::Plain && ops::is_refusal(-refusal) => {
                 driver.counters.fallbacks += 1;
-                send.zero_copy = false;
-                match op {
-                    SendOp::ZeroCopy => self.zero_copy.refused(),
-                    _ => self.fixed_send = false,
-                }
+                self.choice.refused(op);
+                send.way = self.choice.with_copy();
             }
             0 | ops::INTERRUPTED | ops::AGAIN if self.send_retries < RETRIES_MAX => self.send_retries += 1,
-            0 => return Some(self.sent(slot, Err(IoFault::BrokenPipe))),
-            error => return Some(self.sent(slot, Err(self.fault(error)))),
+            0 => return Some(self.sent(driver, slot, Err(IoFault::BrokenPipe))),
+            error => return Some(self.sent(driver, slot, Err(self.fault(error)))),
         }
         if self.closing {
-            return Some(self.sent(slot, Err(IoFault::Cancelled)));
+            return Some(self.sent(driver, slot, Err(IoFault::Cancelled)));
         }
         self.push_send(driver, slot);
         None
@@ -249,13 +260,18 @@ impl Connection {
         driver.kernel.settle(1);
         let copied = ops::was_copied(entry.result());
         driver.counters.zc_copied += u64::from(copied);
-        self.zero_copy.report(copied);
+        let waited_ns = crate::monotonic_ns().saturating_sub(send.submitted_ns);
+        driver.counters.notifications += 1;
+        driver.counters.notification_ns += waited_ns;
+        driver.counters.notification_ns_max = driver.counters.notification_ns_max.max(waited_ns);
+        self.choice.reported(copied);
         let current = self.sending.is_some_and(|(current, _)| current == slot);
         let released = send.notifications == 0 && !current;
         released.then(|| Completion::Released { conn: self.id, parts: std::mem::take(&mut send.parts) })
     }
 
-    fn sent(&mut self, slot: u8, result: Result<u64, IoFault>) -> Completion {
+    fn sent(&mut self, driver: &mut Driver, slot: u8, result: Result<u64, IoFault>) -> Completion {
+        driver.end_trial(self.id);
         if self.shutdown_wanted {
             self.shut_write_now();
         }

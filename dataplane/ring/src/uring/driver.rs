@@ -12,6 +12,7 @@ use crate::{
     limits::REGISTERED_BYTES_MAX,
     memlock_limit,
     report::{Counters, ModeReason, Registration, RegistrationRung, SendMode},
+    ring::ConnId,
     sigpipe_is_deadly,
 };
 
@@ -26,6 +27,8 @@ pub(super) struct Driver {
     pub(super) send_mode: SendMode,
     pub(super) send_mode_reason: Option<ModeReason>,
     pub(super) counters: Counters,
+    /// The connection whose send is on trial. One at a time, for what is measured are calls into the kernel.
+    pub(super) trial: Option<ConnId>,
 }
 
 impl Driver {
@@ -47,7 +50,21 @@ impl Driver {
             send_mode,
             send_mode_reason,
             counters: Counters::default(),
+            trial: None,
         })
+    }
+
+    /// The send that `conn` is about to submit is on trial: from now on calls into the kernel are measured.
+    pub(super) fn begin_trial(&mut self, conn: ConnId) {
+        self.counters.trial_sends += 1;
+        self.trial = Some(conn);
+        self.kernel.meter = Some(0);
+    }
+
+    /// If a send of `conn` was on trial: it is over, and the calls since took so many nanoseconds of processor time.
+    pub(super) fn end_trial(&mut self, conn: ConnId) -> Option<u64> {
+        self.trial.take_if(|on_trial| *on_trial == conn)?;
+        self.kernel.meter.take()
     }
 }
 

@@ -13,7 +13,7 @@ use io_uring::{
 use crate::{
     fault::{RingError, errno_of, stop},
     limits::{self, completions_bound},
-    memlock_limit, probe,
+    memlock_limit, probe, thread_ns,
 };
 
 type SetFlags = fn(&mut io_uring::Builder);
@@ -55,6 +55,8 @@ pub(super) struct Kernel {
     wait_flags: EnterFlags,
     /// Calls into the kernel so far.
     pub(super) enters: u64,
+    /// Processor time of this thread in those calls, nanoseconds, while somebody wants to know it.
+    pub(super) meter: Option<u64>,
     /// The rung that was reached.
     pub(super) setup: &'static str,
     /// Operations the kernel knows.
@@ -96,6 +98,7 @@ impl Kernel {
             capacity,
             wait_flags,
             enters: 0,
+            meter: None,
             setup,
             fixed_vectors: known.is_supported(opcode::WritevFixed::CODE)
                 && known.is_supported(opcode::ReadvFixed::CODE),
@@ -217,9 +220,13 @@ impl Kernel {
     fn enter(&mut self, want: u32, flags: EnterFlags, args: Option<&SubmitArgs<'_, '_>>) {
         self.enters += 1;
         let queued = self.submissions().len() as u32;
+        let started_ns = self.meter.map(|_| thread_ns());
         let submitter = self.submitter();
         // SAFETY: rule 4, `queued` entries are in the queue, and `args` is what EXT_ARG, set with it, asks for.
         let entered = unsafe { submitter.enter(queued, want, flags.bits(), args) };
+        if let (Some(started_ns), Some(spent_ns)) = (started_ns, &mut self.meter) {
+            *spent_ns += thread_ns() - started_ns;
+        }
         match entered.as_ref().map_err(errno_of) {
             // Interrupted, timed out, or short of memory for a moment: whatever was not taken stays queued.
             Ok(_) | Err(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY) => {}

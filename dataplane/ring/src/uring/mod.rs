@@ -7,8 +7,9 @@
 //!   none can.
 //!
 //! Files in reading order: `driver` (what is shared, rungs), `kernel` (in and out of the kernel), `connection` (what
-//! completions mean), `ops` and `stable` (what the kernel is given), `token`, `zero_copy`; then the crate's `parts`, `slab` and `bell`, which all drivers share.
+//! completions mean), `choice` (which way a send goes), `ops` and `stable` (what the kernel is given), `token`; then the crate's `parts`, `slab` and `bell`, which all drivers share.
 
+mod choice;
 mod connection;
 mod driver;
 mod kernel;
@@ -17,7 +18,6 @@ mod stable;
 #[cfg(test)]
 mod tests;
 mod token;
-mod zero_copy;
 
 use std::{
     collections::VecDeque,

@@ -6,6 +6,7 @@ use std::{
     thread,
 };
 
+use tidegate_ring::limits::{TRIALS_EACH, TRIALS_MAX};
 use tidegate_ring::{Completion, ModeReason, Registration, RegistrationRung, Ring, SendMode, probe};
 
 use crate::{
@@ -47,11 +48,34 @@ fn zero_copy_on_loopback_is_reported_as_copied() {
 }
 
 #[test]
-fn auto_never_sends_zero_copy_on_loopback() {
+fn auto_finds_out_with_two_sends_that_loopback_copies() {
     need_io_uring!();
-    for registration in [Registration::Auto, Registration::Never] {
-        let mut side = stream(Mode::Uring(SendMode::Auto, registration));
-        assert_eq!(side.ring().report().counters.zc_sends, 0);
+    let mut side = stream(Mode::Uring(SendMode::Auto, Registration::Required));
+    let counters = side.ring().report().counters;
+    assert_eq!((counters.zc_sends, counters.zc_copied, counters.notifications), (2, 2, 2), "{counters:?}");
+    assert!(counters.notification_ns_max > 0 && counters.notification_ns >= counters.notification_ns_max);
+    side.end();
+
+    let mut side = stream(Mode::Uring(SendMode::Auto, Registration::Never));
+    assert_eq!(side.ring().report().counters.zc_sends, 0, "only from registered memory");
+    side.end();
+}
+
+#[test]
+fn auto_compares_registered_and_plain_sends_within_a_bound() {
+    need_io_uring!();
+    let mut side = stream(Mode::Uring(SendMode::Auto, Registration::Required));
+    let counters = side.ring().report().counters;
+    assert!(counters.trial_sends >= 2 * TRIALS_EACH as u64, "{counters:?}");
+    assert!(counters.trial_sends <= u64::from(TRIALS_MAX), "{counters:?}");
+    assert!(counters.fixed_sends >= TRIALS_EACH as u64, "{counters:?}");
+    assert!(counters.plain_sends() >= TRIALS_EACH as u64, "{counters:?}");
+    side.end();
+    for (mode, plain) in [(SendMode::Fixed, 0), (SendMode::Plain, 100)] {
+        let mut side = stream(Mode::Uring(mode, Registration::Required));
+        let counters = side.ring().report().counters;
+        assert_eq!((counters.trial_sends, counters.zc_sends), (0, 0), "{mode} is not asked");
+        assert_eq!(counters.plain_sends() >= 100, plain > 0, "{mode}: {counters:?}");
         side.end();
     }
 }
