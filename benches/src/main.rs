@@ -5,6 +5,7 @@
 #![deny(unsafe_code)] // allowed in one file, which says why
 
 mod calibrate;
+mod channels;
 mod cluster;
 mod floor;
 mod forms;
@@ -47,6 +48,9 @@ enum Command {
     /// One end of the floor; started by it.
     #[command(name = floor::ROLE, hide = true)]
     FloorEnd(floor::ends::EndArgs),
+    /// One end of `shuffle --channels`; started by it.
+    #[command(name = channels::ROLE, hide = true)]
+    ChannelsEnd(channels::EndArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         }
         Command::Report(options) => report::run(&options),
         Command::FloorEnd(args) => floor::ends::run(&args),
+        Command::ChannelsEnd(args) => channels::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
+use crate::channels;
 use crate::cluster::{Cluster, Slots};
 use crate::jobs;
 use crate::outcome::{Outcome, Traffic};
@@ -48,7 +49,7 @@ pub enum Transport {
 }
 
 /// The word for a value on the command line.
-fn word(value: &impl ValueEnum) -> String {
+pub fn word(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
@@ -69,6 +70,15 @@ pub struct Options {
     /// What is between the two ends
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     pub transport: Transport,
+    /// Bytes of a network segment
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 10)]
+    pub segment_size: u32,
+    /// Logical channels of the link, between two processes with nothing but the exchange; otherwise a job with one
+    #[arg(long, value_name = "C", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub channels: Option<u32>,
+    /// Milliseconds that a partly filled segment waits for more; 0 sends what there is when the link is idle
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub flush: u64,
     /// One JSON object on the last line of stdout
     #[arg(long)]
     pub json: bool,
@@ -78,7 +88,8 @@ impl Options {
     /// Everything as it is unless configured.
     pub fn of(work: Work) -> Self {
         let (driver, send, transport) = (Driver::Auto, SendMode::Auto, Transport::Tcp);
-        Self { work, driver, send, segments: 512, transport, json: false }
+        let (segments, segment_size) = (512, 32 << 10);
+        Self { work, driver, send, segments, transport, segment_size, channels: None, flush: 0, json: false }
     }
 }
 
@@ -87,7 +98,13 @@ impl Options {
 /// # Errors
 /// The run failed, or the result is wrong.
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    measure(options)?.print(options.json);
+    match options.channels {
+        None => measure(options)?.print(options.json),
+        Some(_) if options.transport == Transport::Local => {
+            return Err("--channels are those of one link: leave --transport local out".into());
+        }
+        Some(channels) => channels::measure(options, channels)?.print(options.json),
+    }
     Ok(())
 }
 
@@ -111,6 +128,7 @@ pub fn measure(options: &Options) -> Result<Outcome<Traffic>, Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let flags = [
         ("--segments", options.segments.to_string()),
+        ("--segment-size", options.segment_size.to_string()),
         ("--driver", word(&options.driver)),
         ("--send", word(&options.send)),
     ];

@@ -15,15 +15,16 @@ use std::time::Duration;
 
 use tidegate_arena::Shard;
 use tidegate_ring::{Completion, Doorbell, DriverReport, Ring};
-use tidegate_wire::Hello;
+use tidegate_wire::{Hello, PAYLOADS_MAX};
 
 use crate::endpoint::{Connector, Greet, Incoming, Mailbox};
 use crate::error::{LinkError, LinkFault};
-use crate::limits::{COMPLETIONS_PER_TURN, EARLY_MAX, EARLY_WAIT, INCOMING_MAX};
+use crate::limits::{COMPLETIONS_PER_TURN, EARLY_MAX, EARLY_WAIT, FLUSH_MAX, INCOMING_MAX};
 use crate::link::{Link, LinkState};
 use crate::local::{Bell, LocalHub};
 use crate::plan::SlotId;
 use crate::ports::{LinkQueues, Ports};
+use crate::ready::ReadyList;
 
 /// Who a slot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub struct Exchange<R: Ring> {
     links: Vec<Option<Link>>,
     /// Link of each connection place of the ring.
     conns: Vec<Option<u32>>,
+    /// How long the links of attempts yet to come hold partly filled segments back.
+    flush_ns: u64,
     /// When the next link is dialled again.
     redial_ns: Option<u64>,
     faults: std::collections::VecDeque<LinkFault>,
@@ -123,6 +126,7 @@ where
             attempts: Vec::new(),
             links: Vec::new(),
             conns: Vec::new(),
+            flush_ns: 0,
             redial_ns: None,
             faults: std::collections::VecDeque::new(),
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN as usize),
@@ -147,6 +151,13 @@ where
     /// Sets the cluster's identity, once the JobManager has told it. Before the first plan.
     pub fn set_cluster(&mut self, cluster: u128) {
         self.config.cluster = cluster;
+    }
+
+    /// How long a partly filled segment waits for more before it goes to another TaskManager, at most [`FLUSH_MAX`]; on a
+    /// busy link it waits as long again. Zero, unless set: what there is goes whenever its link is idle. Before the first
+    /// plan.
+    pub fn set_flush(&mut self, interval: Duration) {
+        self.flush_ns = interval.min(FLUSH_MAX).as_nanos() as u64;
     }
 
     /// Nanoseconds of the ring's clock.
@@ -184,6 +195,12 @@ where
         self.completions = completions;
         busy |= self.move_local();
         self.grant();
+        if std::mem::take(&mut self.ports.pressed) {
+            // A task waits for a segment, and links hold some back: a train of the oldest goes.
+            for queues in &mut self.ports.links {
+                queues.out.press(PAYLOADS_MAX, self.ports.now_ns);
+            }
+        }
         for index in 0..self.links.len() {
             let Some(link) = self.links[index].as_mut() else { continue };
             link.receive(&mut self.ring, &mut self.ports);
@@ -205,7 +222,11 @@ where
     /// When the exchange has something to do that nothing else brings, nanoseconds of the ring's clock.
     pub fn next_timer_ns(&self) -> Option<u64> {
         let early_ns = self.early.first().map(|early| early.since_ns + EARLY_WAIT.as_nanos() as u64);
-        early_ns.into_iter().chain(self.redial_ns).min()
+        let links = || self.ports.links.iter().map(|queues| &queues.out);
+        let flush_ns = links().filter_map(ReadyList::next_flush_ns).min();
+        let pressed = self.ports.pressed && links().any(|out| out.would_yield(PAYLOADS_MAX));
+        let pressed_ns = pressed.then_some(self.ports.now_ns);
+        early_ns.into_iter().chain(self.redial_ns).chain(flush_ns).chain(pressed_ns).min()
     }
 
     /// The next link that failed, of an attempt that still needs it.
@@ -323,8 +344,8 @@ where
         let mut busy = false;
         let ports = &mut self.ports;
         for partition in ports.partitions.iter_mut().flatten() {
-            for channel in 0..partition.channels.len() {
-                busy |= partition.collect_returns(channel, &mut ports.shard);
+            for at in 0..partition.locals.len() {
+                busy |= partition.collect_returns(partition.locals[at] as usize, &mut ports.shard);
             }
         }
         for _ in 0..ports.local.len() {
@@ -336,7 +357,13 @@ where
             ports.counters.local_handovers += handed;
             busy |= handed > 0;
             if partition.waits_locally(channel) {
-                crate::partition::list(partition, at.channel, &mut ports.links, &mut ports.local);
+                crate::partition::list(
+                    partition,
+                    at.channel,
+                    &mut ports.links,
+                    &mut ports.local,
+                    ports.now_ns,
+                );
             }
         }
         for gate in ports.gates.iter_mut().flatten() {

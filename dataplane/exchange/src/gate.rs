@@ -22,7 +22,7 @@ use tidegate_wire::{Body, Entry};
 
 use crate::event::Event;
 use crate::latency::{GateLatency, Stamp};
-use crate::limits::{GATE_SEGMENTS_AHEAD, places};
+use crate::limits::places;
 use crate::local::{LocalConsumer, LocalItem};
 use crate::ports::{InRef, LinkQueues};
 use crate::report::{ChannelCounters, GateReport, PortUsage};
@@ -133,6 +133,8 @@ pub(crate) struct Gate {
     name: String,
     pub generation: u32,
     pub channels: Vec<InChannel>,
+    /// Places of the channels that stay in the process.
+    locals: Vec<u32>,
     alignment: Alignment,
     /// The newest checkpoint whose alignment began, and when.
     aligning: (u64, u64),
@@ -141,8 +143,8 @@ pub(crate) struct Gate {
     ready: VecDeque<u32>,
     hungry: VecDeque<u32>,
     next: Option<GateItem>,
-    /// Some channel has a resume or a close to announce.
-    announce: bool,
+    /// Channels that have a resume or a close to announce, each at most twice: once for each.
+    announce: VecDeque<u32>,
     data_ended: u32,
     told_data_end: bool,
     told_partition_end: bool,
@@ -155,7 +157,11 @@ impl Gate {
         let remote =
             routes.iter().filter(|(route, _)| matches!(route, InRoute::Remote { .. })).count() as u32;
         let count = routes.len();
-        let own = places(quota, count, GATE_SEGMENTS_AHEAD);
+        let own = places(quota, count);
+        let local = |(place, (route, _)): (usize, &(InRoute, u8))| {
+            matches!(route, InRoute::Local(_)).then_some(place as u32)
+        };
+        let locals = routes.iter().enumerate().filter_map(local).collect();
         let channels = routes
             .into_iter()
             .map(|(route, input)| {
@@ -187,6 +193,7 @@ impl Gate {
             name,
             generation,
             channels,
+            locals,
             alignment: Alignment::new(count as u32),
             aligning: (0, 0),
             policy: GrantPolicy::new(quota, remote),
@@ -194,7 +201,7 @@ impl Gate {
             ready: VecDeque::with_capacity(count),
             hungry: VecDeque::with_capacity(count),
             next: None,
-            announce: false,
+            announce: VecDeque::new(),
             data_ended: 0,
             told_data_end: false,
             told_partition_end: false,
@@ -222,13 +229,14 @@ impl Gate {
 
     /// Lists local channels in which something arrived.
     pub fn look_local(&mut self) -> bool {
-        for channel in 0..self.channels.len() {
-            let entry = &self.channels[channel];
+        for at in 0..self.locals.len() {
+            let channel = self.locals[at];
+            let entry = &self.channels[channel as usize];
             if let InRoute::Local(local) = &entry.route
                 && !entry.ready
                 && !local.is_empty()
             {
-                self.mark_ready(channel as u32);
+                self.mark_ready(channel);
             }
         }
         !self.ready.is_empty()
@@ -236,8 +244,8 @@ impl Gate {
 
     /// Wakes the producers of local channels that got segments back.
     pub fn ring_local(&mut self) {
-        for channel in &mut self.channels {
-            if let InRoute::Local(local) = &mut channel.route {
+        for &channel in &self.locals {
+            if let InRoute::Local(local) = &mut self.channels[channel as usize].route {
                 local.ring();
             }
         }
@@ -349,6 +357,10 @@ impl Gate {
     /// Promises segments to hungry channels, as far as quota and shard go.
     pub fn grant(&mut self, shard: &mut Shard, links: &mut [LinkQueues]) {
         for _ in 0..self.hungry.len() {
+            // The others wait in the list for what comes back: looking at each of them in every turn would find nothing.
+            if self.policy.free() == 0 {
+                break;
+            }
             let Some(channel) = self.hungry.pop_front() else { break };
             let entry = &mut self.channels[channel as usize];
             entry.hungry = false;
@@ -365,7 +377,10 @@ impl Gate {
                 list(entry, self.index, channel, links);
             }
             let entry = &self.channels[channel as usize];
-            if entry.credit.backlog() > entry.credit.outstanding() {
+            // One that has credit left comes again by itself with its next data, which states what is left to grant.
+            if entry.credit.backlog() > entry.credit.outstanding()
+                && (granted > 0 || entry.credit.outstanding() == 0)
+            {
                 self.mark_hungry(channel);
             }
         }
@@ -449,7 +464,7 @@ impl Gate {
                     InRoute::Remote { .. } => {
                         entry.phase = Phase::Closing;
                         entry.pending_close = true;
-                        self.announce = true;
+                        self.announce.push_back(channel);
                     }
                     InRoute::Local(_) => entry.phase = Phase::Closed,
                 }
@@ -506,7 +521,7 @@ impl Gate {
             InRoute::Remote { .. } => {
                 if let Some(barrier) = entry.credit.resume(checkpoint) {
                     entry.pending_resume = Some((barrier, 0));
-                    self.announce = true;
+                    self.announce.push_back(channel as u32);
                 }
                 !entry.queue.is_empty()
             }

@@ -27,6 +27,7 @@ mod measure;
 mod partition;
 mod plan;
 mod ports;
+mod ready;
 mod report;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -57,10 +57,16 @@ pub const STAGING_SMALL: u32 = 4 << 10;
 /// Trains with at least this many payload bytes on average get the small offer: at most one part in sixteen is copied.
 pub const STAGING_SWITCH: u64 = 64 << 10;
 
-/// Places to reserve in a queue of one of `channels` channels that share `quota`, of which each uses at least `ahead`.
-pub(crate) fn places(quota: u32, channels: usize, ahead: u32) -> usize {
+/// Places for data in a channel's queues at least; a queue that needs more of them makes room. Two are 64 bytes: of ten
+/// thousand channels most have nothing to say for most of the time, and an idle one is to cost less than a kilobyte.
+pub const CHANNEL_PLACES_MIN: u32 = 2;
+/// Longest flush interval: beyond it a partly filled segment is as good as lost to whoever waits for it.
+pub const FLUSH_MAX: Duration = Duration::from_secs(10);
+
+/// Places to reserve in a queue of one of `channels` channels that share `quota`.
+pub(crate) fn places(quota: u32, channels: usize) -> usize {
     let part = u64::from(quota) * u64::from(CHANNELS_OF_QUOTA) / channels.max(1) as u64;
-    part.max(u64::from(ahead)).min(u64::from(quota)) as usize
+    part.max(u64::from(CHANNEL_PLACES_MIN)).min(u64::from(quota)) as usize
 }
 
 /// The shortest time that a latency histogram tells from nothing: less than a turn of a slot.
@@ -95,11 +101,11 @@ mod tests {
     #[test]
     fn few_channels_have_places_for_all_of_the_quota() {
         for channels in 0..=CHANNELS_OF_QUOTA as usize {
-            assert_eq!(places(512, channels, 32), 512);
+            assert_eq!(places(512, channels), 512);
         }
-        assert_eq!(places(512, 64, 32), 64);
-        assert_eq!(places(512, 10_000, 32), 32);
-        assert_eq!(places(5, 1, 32), 5, "never more than there can be");
-        assert_eq!(places(u32::MAX, 1, 32), u32::MAX as usize);
+        assert_eq!(places(512, 64), 64);
+        assert_eq!(places(512, 10_000), CHANNEL_PLACES_MIN as usize);
+        assert_eq!(places(1, 10_000), 1, "never more than there can be");
+        assert_eq!(places(u32::MAX, 1), u32::MAX as usize);
     }
 }

@@ -80,6 +80,8 @@ pub(crate) struct Link {
     manifest: Option<Segment<Filling>>,
     tx_partitions: ArrayVec<u32, PAYLOADS_MAX>,
     trains_sent: u64,
+    /// Channels of the table, from its start, that are closed and acknowledged: they stay so.
+    finished: usize,
     end_of_file: bool,
     /// Both ends read the same clock.
     pub one_clock: bool,
@@ -147,6 +149,7 @@ impl Link {
             manifest: Some(manifest),
             tx_partitions: ArrayVec::new(),
             trains_sent: 0,
+            finished: 0,
             end_of_file: false,
             one_clock: false,
             dialing: Dialing::new(),
@@ -181,8 +184,8 @@ impl Link {
     // ---- ending ----
 
     /// True if every channel is closed and its close acknowledged.
-    fn finished(&self, ports: &Ports) -> bool {
-        self.table.iter().all(|at| match self.end {
+    fn finished(&mut self, ports: &Ports) -> bool {
+        let closed = |at: &LinkTableEntry| match self.end {
             End::Consumer => ports.gates[at.port as usize]
                 .as_ref()
                 .is_none_or(|gate| gate.channels[at.place as usize].phase == Phase::Closed),
@@ -190,7 +193,9 @@ impl Link {
                 let channel = &partition.channels[at.place as usize];
                 channel.closed && !channel.ack_due
             }),
-        })
+        };
+        self.finished += self.table[self.finished..].iter().take_while(|at| closed(at)).count();
+        self.finished == self.table.len()
     }
 
     /// Takes the next step of a graceful end, if its time has come.
@@ -199,8 +204,9 @@ impl Link {
         if self.manifest.is_none() {
             return;
         }
+        let finished = self.state == LinkState::Open && self.end == End::Consumer && self.finished(ports);
         match self.state {
-            LinkState::Open if self.end == End::Consumer && self.finished(ports) => {
+            LinkState::Open if finished => {
                 ring.shutdown_write(conn);
                 self.state = LinkState::Draining;
             }

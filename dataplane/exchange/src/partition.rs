@@ -23,7 +23,7 @@ use tidegate_wire::{Body, Data, Entry, payload_crc};
 
 use crate::event::Event;
 use crate::latency::PartitionLatency;
-use crate::limits::{PARTITION_SEGMENTS_AHEAD, places};
+use crate::limits::places;
 use crate::local::{LocalItem, LocalProducer, Parcel};
 use crate::ports::{LinkQueues, OutRef};
 use crate::report::{ChannelCounters, PartitionReport, PortUsage};
@@ -53,8 +53,12 @@ pub(crate) struct OutChannel {
     pub starved_ns: u64,
     data_queued: u32,
     events: usize,
-    /// The channel is in its link's (or the local) ready list.
+    /// The channel is in its link's (or the local) list of those that are ready.
     pub listed: bool,
+    /// The channel is in its link's list of those that wait for the flush.
+    pub waits: bool,
+    /// What is filled has waited long enough: it goes as soon as there is credit.
+    flush: bool,
     /// The consumer closed it: what is written is dropped.
     pub closed: bool,
     /// An answer to the consumer's close is due.
@@ -74,14 +78,28 @@ pub(crate) enum Taken {
     Nothing,
 }
 
+/// When a channel has something for its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Now,
+    /// When partly filled segments go.
+    AtFlush,
+    /// Not before somebody writes, or credit comes.
+    Never,
+}
+
 pub(crate) struct Partition {
     pub index: u32,
     name: String,
     pub generation: u32,
     pub channels: Vec<OutChannel>,
+    /// Places of the channels that stay in the process.
+    pub locals: Vec<u32>,
     quota: u32,
     used: u32,
     spare: Option<Segment<Filling>>,
+    /// Partly filled segments wait for the flush of their link.
+    holds_back: bool,
     /// A broadcast partition fills one segment for all channels.
     broadcast: bool,
     shared: Option<Draft>,
@@ -98,8 +116,12 @@ impl Partition {
         quota: u32,
         broadcast: bool,
         routes: Vec<OutRoute>,
+        holds_back: bool,
     ) -> Self {
-        let own = places(quota, routes.len(), PARTITION_SEGMENTS_AHEAD);
+        let own = places(quota, routes.len());
+        let local =
+            |(place, route): (usize, &OutRoute)| matches!(route, OutRoute::Local(_)).then_some(place as u32);
+        let locals = routes.iter().enumerate().filter_map(local).collect();
         let channels = routes
             .into_iter()
             .map(|route| {
@@ -118,6 +140,8 @@ impl Partition {
                     data_queued: 0,
                     events: 0,
                     listed: false,
+                    waits: false,
+                    flush: false,
                     closed: false,
                     ack_due: false,
                 }
@@ -128,9 +152,12 @@ impl Partition {
             name,
             generation,
             channels,
+            locals,
             quota,
             used: 0,
             spare: None,
+            // One segment of a broadcast is filled for all links, so none of them may hold it back.
+            holds_back: holds_back && !broadcast,
             broadcast,
             shared: None,
             shared_born_ns: 0,
@@ -179,12 +206,13 @@ impl Partition {
 
     /// True if nothing waits to be sent and no segment is out.
     pub fn drained(&self) -> bool {
-        self.shared.is_none()
+        // The segments first: while any is out nobody need look through the channels.
+        self.used == u32::from(self.spare.is_some())
+            && self.shared.is_none()
             && self
                 .channels
                 .iter()
                 .all(|channel| channel.closed || (channel.queue.is_empty() && channel.filling.is_none()))
-            && self.used == u32::from(self.spare.is_some())
     }
 
     /// Something of this channel could leave.
@@ -192,9 +220,21 @@ impl Partition {
         !channel.queue.is_empty() || channel.filling.is_some() || (self.broadcast && self.shared.is_some())
     }
 
+    /// True if what is filled for this channel waits for the flush of its link.
+    fn held_back(&self, channel: &OutChannel) -> bool {
+        self.holds_back && !channel.flush
+    }
+
+    /// The flush has come: what is filled for `channel` is to go.
+    pub fn flush(&mut self, channel: usize) {
+        let out = &mut self.channels[channel];
+        out.flush = out.filling.is_some();
+    }
+
     /// Seals what is being filled for `channel` behind its queue.
     fn seal(&mut self, channel: usize, arena: &Arena) {
         let out = &mut self.channels[channel];
+        out.flush = false;
         if let Some(draft) = out.filling.take() {
             let (len, born_ns) = (draft.len(), out.born_ns);
             arena.set_holder(draft.segment(), Holder::new(HolderKind::Queued, self.index));
@@ -236,12 +276,15 @@ impl Partition {
         if self.channels[channel].closed {
             return Taken::Nothing;
         }
-        if self.channels[channel].queue.is_empty() && self.channels[channel].credit.can_send() && payload_room
-        {
+        let held_back = self.held_back(&self.channels[channel]);
+        let out = &self.channels[channel];
+        if out.queue.is_empty() && out.credit.can_send() && payload_room && !held_back {
             // Seal on take: appends went on until now, so load makes its own batches.
             if self.broadcast { self.seal_shared(shard) } else { self.seal(channel, &arena) }
         }
-        let unsealed = u32::from(self.channels[channel].filling.is_some() || self.shared.is_some());
+        // What is held back asks for no credit yet: it would lie idle, and may be of more use elsewhere.
+        let filling = self.channels[channel].filling.is_some() || self.shared.is_some();
+        let unsealed = u32::from(filling && !self.held_back(&self.channels[channel]));
         let out = &mut self.channels[channel];
         match out.queue.front() {
             // Between a barrier and its resume the consumer reads nothing of this channel: events wait here, counted.
@@ -293,19 +336,18 @@ impl Partition {
         Taken::Control(Entry::sequenced(number, self.generation, sequence, body))
     }
 
-    /// True if a visit of [`take`](Self::take) could find something.
-    pub fn has_more(&self, channel: usize) -> bool {
+    /// When a visit of [`take`](Self::take) could find something.
+    pub fn turn_of(&self, channel: usize) -> Turn {
         let out = &self.channels[channel];
-        if out.ack_due {
-            return true;
-        }
-        if out.closed {
-            return false;
+        let now_if = |now| if now { Turn::Now } else { Turn::Never };
+        if out.ack_due || out.closed {
+            return now_if(out.ack_due);
         }
         match out.queue.front() {
-            Some(Queued::Event(_)) => out.credit.blocked_by().is_none(),
-            _ if !self.sendable(out) => false,
-            _ => out.credit.can_send() || out.credit.backlog_to_state(1).is_some(),
+            Some(Queued::Event(_)) => now_if(out.credit.blocked_by().is_none()),
+            None if out.filling.is_some() && self.held_back(out) => Turn::AtFlush,
+            _ if !self.sendable(out) => Turn::Never,
+            _ => now_if(out.credit.can_send() || out.credit.backlog_to_state(1).is_some()),
         }
     }
 
@@ -394,6 +436,7 @@ impl Partition {
             return;
         }
         out.closed = true;
+        out.flush = false;
         out.events = 0;
         out.data_queued = 0;
         let filling = out.filling.take();
@@ -434,6 +477,7 @@ impl Partition {
             channels_without_credit: open()
                 .filter(remote)
                 .filter(|channel| self.sendable(channel) && !channel.credit.can_send())
+                .filter(|channel| !channel.queue.is_empty() || !self.held_back(channel))
                 .count() as u32,
             channels_blocked: open().filter(|channel| channel.credit.blocked_by().is_some()).count() as u32,
             channels: self.channels.len() as u32,
@@ -442,20 +486,34 @@ impl Partition {
     }
 }
 
-/// Puts a channel into its ready list, once.
+/// Puts a channel into the list where its turn is, once.
 pub(crate) fn list(
     partition: &mut Partition,
     channel: u32,
     links: &mut [LinkQueues],
     local: &mut VecDeque<OutRef>,
+    now_ns: u64,
 ) {
     let entry = OutRef { partition: partition.index, channel };
     let out = &mut partition.channels[channel as usize];
-    if std::mem::replace(&mut out.listed, true) {
+    let OutRoute::Remote { link, .. } = out.route else {
+        if !std::mem::replace(&mut out.listed, true) {
+            local.push_back(entry);
+        }
         return;
-    }
-    match out.route {
-        OutRoute::Remote { link, .. } => links[link as usize].out.push_back(entry),
-        OutRoute::Local(_) => local.push_back(entry),
+    };
+    let ready = &mut links[link as usize].out;
+    match partition.turn_of(channel as usize) {
+        Turn::Never => {}
+        Turn::Now => {
+            if !std::mem::replace(&mut partition.channels[channel as usize].listed, true) {
+                ready.push_now(entry);
+            }
+        }
+        Turn::AtFlush => {
+            if !std::mem::replace(&mut partition.channels[channel as usize].waits, true) {
+                ready.push_later(entry, now_ns);
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::gate::{Gate, Input};
 use crate::partition::{Output, Partition};
 use crate::plan::{GateId, PartitionId};
+use crate::ready::ReadyList;
 use crate::report::{Counters, GateReport, PartitionReport, PortUsage};
 
 /// A channel of a partition of this slot.
@@ -29,7 +30,7 @@ pub(crate) struct InRef {
 /// of channels.
 #[derive(Debug, Default)]
 pub(crate) struct LinkQueues {
-    pub out: VecDeque<OutRef>,
+    pub out: ReadyList,
     pub control: VecDeque<InRef>,
 }
 
@@ -42,6 +43,8 @@ pub struct Ports {
     pub(crate) links: Vec<LinkQueues>,
     pub(crate) local: VecDeque<OutRef>,
     pub(crate) now_ns: u64,
+    /// A partition waits for a segment: what links hold back goes.
+    pub(crate) pressed: bool,
     pub(crate) counters: Counters,
 }
 
@@ -55,6 +58,7 @@ impl Ports {
             links: Vec::new(),
             local: VecDeque::new(),
             now_ns: 0,
+            pressed: false,
             counters: Counters::default(),
         }
     }
@@ -88,6 +92,7 @@ impl Ports {
         let partition =
             self.partitions[id.0 as usize].as_mut().expect("invariant: a task writes to its own partitions");
         partition.refill(&mut self.shard);
+        self.pressed |= !partition.writable();
         Output {
             partition,
             shard: &mut self.shard,
@@ -104,6 +109,7 @@ impl Ports {
         let partition =
             self.partitions[id.0 as usize].as_mut().expect("invariant: a task writes to its own partitions");
         partition.refill(&mut self.shard);
+        self.pressed |= !partition.writable();
         partition.writable()
     }
 

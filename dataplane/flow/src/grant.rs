@@ -5,7 +5,8 @@
 //! used: that turns one control entry per segment into a few per window.
 //!
 //! Inequality: `used ≤ quota`, where `used` = promised + queued + held by the operator, over all channels of the gate. Grants
-//! ahead of a backlog leave one segment per channel free, so a quiet channel's unused credit can never starve a busy one.
+//! ahead of a backlog leave one segment per channel free (of many channels: half of the quota), so a quiet channel's unused
+//! credit can never starve a busy one. What is promised for a stated backlog comes back by itself, so one is enough to go on.
 
 use crate::credit::ReceiveCredit;
 use crate::limits::AHEAD_MAX;
@@ -34,9 +35,10 @@ impl GrantPolicy {
         self.quota - self.used
     }
 
-    /// Segments that may be promised beyond stated backlogs: one per channel stays free.
+    /// Segments that may be promised beyond stated backlogs: one per channel stays free, but of many channels few are busy
+    /// at once, and then half of the quota is enough.
     pub fn surplus(&self) -> u32 {
-        self.free().saturating_sub(self.channels)
+        self.free().saturating_sub(self.channels.min(self.quota / 2).max(1))
     }
 
     /// How many segments to grant to this channel now.
@@ -120,6 +122,20 @@ mod tests {
             total += wish;
         }
         assert!(total <= 32);
+    }
+
+    #[test]
+    fn one_busy_channel_of_many_gets_half_of_the_quota() {
+        let mut policy = GrantPolicy::new(512, 10_000);
+        let mut busy = ReceiveCredit::new(0);
+        busy.handle_backlog(1000);
+        let wish = policy.wish(&busy);
+        assert_eq!(wish, 256);
+        policy.take(wish);
+        busy.grant(wish);
+        let mut another = ReceiveCredit::new(1);
+        another.handle_backlog(1);
+        assert_eq!(policy.wish(&another), 1, "and the others the rest");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::plan::{
     partition_wanted, remote_channels, segments_min,
 };
 use crate::ports::LinkQueues;
+use crate::ready::ReadyList;
 
 impl<R: Ring> Exchange<R>
 where
@@ -108,6 +109,7 @@ where
                     quota,
                     partition.broadcast,
                     routes,
+                    self.flush_ns > 0,
                 ));
                 partitions.push(PartitionId(index));
             }
@@ -150,11 +152,12 @@ where
                 self.links.resize_with(at + 1, || None);
                 self.ports.links.resize_with(at + 1, LinkQueues::default);
             }
-            let queues = &mut self.ports.links[at];
-            queues.out.clear();
-            queues.control.clear();
-            queues.out.reserve(channels.len());
-            queues.control.reserve(channels.len());
+            let control = std::collections::VecDeque::with_capacity(channels.len());
+            let out = ReadyList::new(channels.len(), self.flush_ns);
+            self.ports.links[at] = match end {
+                End::Producer => LinkQueues { out, ..LinkQueues::default() },
+                End::Consumer => LinkQueues { control, ..LinkQueues::default() },
+            };
             self.links[at] = Some(Link::new(index, peer, end, hello, table, staging, manifest));
         }
     }

@@ -85,16 +85,10 @@ impl Input<'_> {
 
     /// Lists channels whose producers must hear something.
     fn announce(&mut self) {
-        if !std::mem::take(&mut self.gate.announce) {
-            return;
-        }
-        for channel in 0..self.gate.channels.len() {
-            let entry = &self.gate.channels[channel];
-            if entry.pending_resume.is_some() || entry.pending_close {
-                self.gate.regrant(channel, self.shard);
-                let index = self.gate.index;
-                list(&mut self.gate.channels[channel], index, channel as u32, self.links);
-            }
+        while let Some(channel) = self.gate.announce.pop_front() {
+            self.gate.regrant(channel as usize, self.shard);
+            let index = self.gate.index;
+            list(&mut self.gate.channels[channel as usize], index, channel, self.links);
         }
     }
 }

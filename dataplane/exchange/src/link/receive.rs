@@ -230,9 +230,7 @@ impl Link {
             }
             _ => return Err(Violation::Unexpected { channel: entry.channel, kind: entry.kind() as u8 }),
         }
-        if partition.has_more(channel) {
-            crate::partition::list(partition, at.place, &mut ports.links, &mut ports.local);
-        }
+        crate::partition::list(partition, at.place, &mut ports.links, &mut ports.local, ports.now_ns);
         Ok(())
     }
 }

@@ -7,8 +7,9 @@ use tidegate_wire::{Entry, MANIFEST_MAX, ManifestWriter, PAYLOADS_MAX};
 
 use super::{Link, LinkState};
 use crate::limits::PAYLOADS_PER_VISIT;
-use crate::partition::Taken;
+use crate::partition::{Taken, list};
 use crate::ports::Ports;
+use crate::ready::Visit;
 
 impl Link {
     /// Sends a train if the link is ready and somebody has something to say.
@@ -16,8 +17,9 @@ impl Link {
         if self.state != LinkState::Open {
             return false;
         }
-        let queues = &ports.links[self.index as usize];
-        if queues.out.is_empty() && queues.control.is_empty() {
+        let now_ns = ports.now_ns;
+        let queues = &mut ports.links[self.index as usize];
+        if !queues.out.any(now_ns) && queues.control.is_empty() {
             return false;
         }
         let Some(mut manifest) = self.manifest.take() else { return false };
@@ -80,11 +82,22 @@ impl Link {
         self.tx_partitions.clear();
         while writer.entries_left() > 0
             && writer.payloads_left() > 0
-            && let Some(at) = ports.links[self.index as usize].out.pop_front()
+            && let Some(visit) = ports.links[self.index as usize].out.pop(ports.now_ns)
         {
+            let (Visit::Now(at) | Visit::Flush(at)) = visit;
             let Some(partition) = ports.partitions[at.partition as usize].as_mut() else { continue };
             let channel = at.channel as usize;
-            partition.channels[channel].listed = false;
+            match visit {
+                Visit::Now(_) => partition.channels[channel].listed = false,
+                Visit::Flush(_) => {
+                    partition.channels[channel].waits = false;
+                    partition.flush(channel);
+                    // Its turn may have come in the meantime for another reason.
+                    if partition.channels[channel].listed {
+                        continue;
+                    }
+                }
+            }
             let mut taken = 0;
             while writer.entries_left() > 0 && taken < PAYLOADS_PER_VISIT {
                 match partition.take(channel, writer.payloads_left() > 0, &mut ports.shard) {
@@ -104,9 +117,7 @@ impl Link {
                 }
             }
             partition.note_starved(channel, ports.now_ns);
-            if partition.has_more(channel) {
-                crate::partition::list(partition, at.channel, &mut ports.links, &mut ports.local);
-            }
+            list(partition, at.channel, &mut ports.links, &mut ports.local, ports.now_ns);
         }
     }
 

@@ -181,7 +181,7 @@ impl Output<'_> {
     }
 
     fn list(&mut self, channel: u32) {
-        list(self.partition, channel, self.links, self.local);
+        list(self.partition, channel, self.links, self.local, self.now_ns);
     }
 }
 
