@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
@@ -36,6 +37,8 @@ const SEGMENT_BYTES: u32 = 4096;
 /// Links of a slot, and bytes of memory: more than anybody here wants.
 const LINKS: u32 = 1024;
 const PLENTY: u64 = 1 << 40;
+/// How long partly filled segments are held back where they are: longer than most round trips.
+const FLUSH_MS: u64 = 5;
 
 /// Where a host listens for data.
 pub fn address(host: u64) -> SocketAddr {
@@ -151,7 +154,9 @@ impl Host {
             let ring = SimRing::new(net.clone(), arena.clone(), zero_copy);
             let watch = ring.watch();
             let config = ExchangeConfig { me, cluster: CLUSTER.0 };
-            let exchange = Exchange::new(ring, shard, hub.clone(), switch.connector(host), config);
+            let mut exchange = Exchange::new(ring, shard, hub.clone(), switch.connector(host), config);
+            // Half of the clusters hold partly filled segments back.
+            exchange.set_flush(Duration::from_millis(if quantum >= 9 { FLUSH_MS } else { 0 }));
             switch.register(host, me, exchange.mailbox());
             let (sender, events) = sync_channel(EVENTS_WAITING_MAX);
             let config = SlotConfig { quantum_records: quantum, ..SlotConfig::default() };

@@ -292,7 +292,7 @@ where
                     self.fail(index, LinkError::Io(fault));
                 }
             }
-            Completion::Released { parts, .. } => link.sent(&mut self.ports, parts),
+            Completion::Released { parts, .. } => link.released(&mut self.ports, parts),
             Completion::Received { result, parts, .. } => {
                 if let Err(error) = link.received(&mut self.ports, result, parts) {
                     self.fail(index, error);

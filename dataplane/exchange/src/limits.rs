@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidegate_flow::limits::{EVENTS_MAX, PLACES_MAX};
 use tidegate_ring::PARTS_MAX;
+use tidegate_ring::limits::NOTIFICATIONS_MAX;
 use tidegate_wire::{ENTRIES_MAX, PAYLOADS_MAX};
 
 /// Segments a partition needs to make progress: one that is filled or sent, one spare for a worst-case record.
@@ -17,8 +18,11 @@ pub const GATE_SEGMENTS_AHEAD: u32 = 2 * PAYLOADS_MAX as u32;
 /// Up to so many channels of a gate or partition can hold its whole quota without ever making room in a queue. Of more
 /// channels each has its part of as many places; one that holds more than that makes room, twice as much each time.
 pub const CHANNELS_OF_QUOTA: u32 = 8;
-/// Segments of a link: one for staging, one for the manifest it sends.
+/// Segments of a link without which it is not made: one for staging, one for the manifest it sends.
 pub const LINK_SEGMENTS: u32 = 2;
+/// Manifests of a link at most: of the train that is sent, and of those before it that a driver sent without a copy and
+/// whose notifications are awaited. As many more than one as such a driver asks for, if the shard has them.
+pub const MANIFESTS_MAX: usize = NOTIFICATIONS_MAX + 1;
 /// Segments of a process-local channel that its consumer has not given back: two trains' worth, as for a remote one.
 pub const LOCAL_SEGMENTS_MAX: u32 = 2 * PAYLOADS_MAX as u32;
 /// Payloads taken from one channel before the next one has its turn.

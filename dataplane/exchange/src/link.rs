@@ -4,8 +4,12 @@
 //! first, then what the ready channels have. A receive is scattered into the payload slots of the open train and the staging
 //! area. Receiving depends on granted segments and staging only, never on being able to send (R5).
 //!
-//! State: `manifest` is here exactly when nothing is being sent, `staging` exactly when nothing is being received. The slots
-//! of the open train hold granted segments, or their parts are with the ring.
+//! A zero-copy send leaves its train with the kernel until a notification; the next one goes meanwhile, as long as there is
+//! another segment for its manifest.
+//!
+//! State: `sending` says whether a send is in flight; each manifest is here, or with a train of `away`. `staging` is here
+//! exactly when nothing is being received. The slots of the open train hold granted segments, or their parts are with the
+//! ring.
 //!
 //! End, in order: end of partition on each channel, close, close-ack, then the consumer shuts its side, the producer reads
 //! the end of file and closes. Losing a link in any other way fails the attempt: links never resume.
@@ -23,7 +27,7 @@ use tidegate_ring::{ConnId, Ring};
 use tidegate_wire::{End, Hello, PAYLOADS_MAX};
 
 use crate::gate::Phase;
-use crate::limits::{REDIAL_FOR, REDIAL_WAIT_MAX, REDIAL_WAIT_MIN};
+use crate::limits::{LINK_SEGMENTS, MANIFESTS_MAX, REDIAL_FOR, REDIAL_WAIT_MAX, REDIAL_WAIT_MIN};
 use crate::plan::SlotId;
 use crate::ports::Ports;
 
@@ -53,6 +57,15 @@ pub(crate) struct LinkTableEntry {
     pub place: u32,
 }
 
+/// Segments that manifests are written into.
+pub(crate) type Manifests = ArrayVec<Segment<Filling>, MANIFESTS_MAX>;
+
+/// A train that the ring has: the segment of its manifest, and whose its payloads are, in order.
+struct Train {
+    manifest: u32,
+    partitions: ArrayVec<u32, PAYLOADS_MAX>,
+}
+
 struct PayloadSlot {
     segment: Option<Segment<Granted>>,
     gate: u32,
@@ -77,8 +90,9 @@ pub(crate) struct Link {
     train_bytes: u64,
     slots: ArrayVec<PayloadSlot, PAYLOADS_MAX>,
     posted: ArrayVec<Place, PLACES_MAX>,
-    manifest: Option<Segment<Filling>>,
-    tx_partitions: ArrayVec<u32, PAYLOADS_MAX>,
+    sending: bool,
+    manifests: Manifests,
+    away: ArrayVec<Train, MANIFESTS_MAX>,
     trains_sent: u64,
     /// Channels of the table, from its start, that are closed and acknowledged: they stay so.
     finished: usize,
@@ -127,7 +141,7 @@ impl Link {
         hello: Hello,
         table: Vec<LinkTableEntry>,
         staging: Segment<Filling>,
-        manifest: Segment<Filling>,
+        manifests: Manifests,
     ) -> Self {
         assert!(table.is_sorted_by_key(|entry| entry.number), "a link's table is sorted by channel number");
         Self {
@@ -146,8 +160,9 @@ impl Link {
             train_bytes: 0,
             slots: ArrayVec::new(),
             posted: ArrayVec::new(),
-            manifest: Some(manifest),
-            tx_partitions: ArrayVec::new(),
+            sending: false,
+            manifests,
+            away: ArrayVec::new(),
             trains_sent: 0,
             finished: 0,
             end_of_file: false,
@@ -156,16 +171,19 @@ impl Link {
         }
     }
 
-    /// Reserves the two segments of a link.
-    pub fn reserve(shard: &mut Shard, index: u32) -> Option<(Segment<Filling>, Segment<Filling>)> {
+    /// Reserves the segments of a link, `count` in all: one for staging, the others for manifests. `None` if the shard has
+    /// not as many as [`LINK_SEGMENTS`].
+    pub fn reserve(shard: &mut Shard, index: u32, count: u32) -> Option<(Segment<Filling>, Manifests)> {
         let staging = shard.acquire(Holder::new(HolderKind::Staging, index))?;
-        match shard.acquire(Holder::new(HolderKind::Manifest, index)) {
-            Some(manifest) => Some((staging, manifest)),
-            None => {
-                shard.release(staging);
-                None
-            }
+        let wanted = count.saturating_sub(1).min(MANIFESTS_MAX as u32);
+        let manifests: Manifests =
+            (0..wanted).map_while(|_| shard.acquire(Holder::new(HolderKind::Manifest, index))).collect();
+        if (1 + manifests.len() as u32) < LINK_SEGMENTS {
+            manifests.into_iter().for_each(|manifest| shard.release(manifest));
+            shard.release(staging);
+            return None;
         }
+        Some((staging, manifests))
     }
 
     pub fn open(&mut self, conn: ConnId) {
@@ -201,7 +219,7 @@ impl Link {
     /// Takes the next step of a graceful end, if its time has come.
     pub fn wind_down<R: Ring>(&mut self, ring: &mut R, ports: &Ports) {
         let Some(conn) = self.conn else { return };
-        if self.manifest.is_none() {
+        if self.sending {
             return;
         }
         let finished = self.state == LinkState::Open && self.end == End::Consumer && self.finished(ports);
@@ -237,7 +255,7 @@ impl Link {
     /// Gives every segment back. Only when the ring holds none.
     pub fn dismantle(&mut self, shard: &mut Shard) {
         assert_eq!(self.state, LinkState::Gone, "a link is dismantled when the ring is done with it");
-        for segment in [self.staging.take(), self.manifest.take()].into_iter().flatten() {
+        for segment in self.staging.take().into_iter().chain(self.manifests.take()) {
             shard.release(segment);
         }
         for slot in self.slots.take() {

@@ -78,6 +78,10 @@ impl Ring for AnyRing {
         either!(self, ring => ring.wait(timeout));
     }
 
+    fn notifications_max(&self) -> u32 {
+        either!(self, ring => ring.notifications_max())
+    }
+
     fn now(&self) -> u64 {
         either!(self, ring => ring.now())
     }

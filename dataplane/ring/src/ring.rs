@@ -164,6 +164,11 @@ pub trait Ring {
     /// that to the next `reap`. May return early without any of these: look at all sources of work afterwards.
     fn wait(&mut self, timeout: Option<Duration>);
 
+    /// Most sends of one connection that may be reported as sent while their parts are still read; 0 if there are none.
+    fn notifications_max(&self) -> u32 {
+        0
+    }
+
     /// Nanoseconds of a monotonic clock: of the host for a real driver, of the simulation for a simulated one.
     fn now(&self) -> u64;
 

@@ -9,7 +9,7 @@ use super::{Attempt, Exchange, Life};
 use crate::endpoint::Greet;
 use crate::error::PrepareError;
 use crate::gate::{Gate, InRoute};
-use crate::limits::{GATE_SEGMENTS_MIN, LINK_SEGMENTS, PARTITION_SEGMENTS_MIN};
+use crate::limits::{GATE_SEGMENTS_MIN, LINK_SEGMENTS, MANIFESTS_MAX, PARTITION_SEGMENTS_MIN};
 use crate::link::{Link, LinkTableEntry};
 use crate::local::LocalKey;
 use crate::partition::{OutRoute, Partition};
@@ -44,7 +44,12 @@ where
                 return Err(PrepareError::NoAddress(*peer));
             }
         }
-        let share = Share { extra: available - need.min, wish: need.wanted - need.min };
+        // Where sends wait for notifications a link wants manifests for those as well.
+        let links = (pairs.producers.len() + pairs.consumers.len()) as u32;
+        let link_wanted = LINK_SEGMENTS + self.ring.notifications_max().min(MANIFESTS_MAX as u32 - 1);
+        let wanted = need.wanted + links * (link_wanted - LINK_SEGMENTS);
+        let share = Share { extra: available - need.min, wish: wanted - need.min };
+        let link_segments = share.quota(LINK_SEGMENTS, link_wanted);
         let mut attempt = Attempt {
             job: plan.job,
             epoch: plan.epoch,
@@ -65,11 +70,11 @@ where
         for (peer, channels, end) in consumers.into_iter().chain(producers) {
             let index = places.place(&self.links);
             attempt.links.push(index);
-            attempt.reserved += LINK_SEGMENTS;
+            attempt.reserved += link_segments;
             places.taken.push((peer, end, channels, index));
         }
         let ids = self.make_ports(plan, &places, &share, &mut attempt);
-        self.make_links(plan, places, &attempt);
+        self.make_links(plan, places, &attempt, link_segments);
         self.attempts.push(attempt);
         self.dial(plan);
         self.match_early();
@@ -141,11 +146,11 @@ where
         ids
     }
 
-    fn make_links(&mut self, plan: &AttemptPlan, places: Places, attempt: &Attempt) {
+    fn make_links(&mut self, plan: &AttemptPlan, places: Places, attempt: &Attempt, segments: u32) {
         for (peer, end, channels, index) in places.taken {
             let table = self.link_table(end, &channels, attempt);
             let hello = self.hello(plan, peer, end, &channels);
-            let (staging, manifest) = Link::reserve(&mut self.ports.shard, index)
+            let (staging, manifests) = Link::reserve(&mut self.ports.shard, index, segments)
                 .expect("invariant: the plan's need was checked against the free segments");
             let at = index as usize;
             if self.links.len() <= at {
@@ -158,7 +163,7 @@ where
                 End::Producer => LinkQueues { out, ..LinkQueues::default() },
                 End::Consumer => LinkQueues { control, ..LinkQueues::default() },
             };
-            self.links[at] = Some(Link::new(index, peer, end, hello, table, staging, manifest));
+            self.links[at] = Some(Link::new(index, peer, end, hello, table, staging, manifests));
         }
     }
 

@@ -1,11 +1,11 @@
-//! Sending: one train at a time, assembled when the link is ready.
+//! Sending: one train at a time, assembled when the link is ready. The kernel may still have some of those before it.
 
 use arrayvec::ArrayVec;
 use tidegate_arena::{Sealed, Segment};
 use tidegate_ring::{Ring, SendPart, SendParts};
 use tidegate_wire::{Entry, MANIFEST_MAX, ManifestWriter, PAYLOADS_MAX};
 
-use super::{Link, LinkState};
+use super::{Link, LinkState, Train};
 use crate::limits::PAYLOADS_PER_VISIT;
 use crate::partition::{Taken, list};
 use crate::ports::Ports;
@@ -22,18 +22,22 @@ impl Link {
         if !queues.out.any(now_ns) && queues.control.is_empty() {
             return false;
         }
-        let Some(mut manifest) = self.manifest.take() else { return false };
+        if self.sending {
+            return false;
+        }
+        let Some(mut manifest) = self.manifests.pop() else { return false };
         let arena = ports.arena.clone();
+        let mut train = Train { manifest: manifest.index(), partitions: ArrayVec::new() };
         let mut payloads: ArrayVec<(Segment<Sealed>, u32), PAYLOADS_MAX> = ArrayVec::new();
         let buffer = &mut arena.bytes_mut(&mut manifest)[..MANIFEST_MAX];
         let mut writer = ManifestWriter::new(buffer, self.trains_sent, 0);
         writer.sent_at(ports.now_ns);
         self.collect_control(&mut writer, ports);
-        self.collect_channels(&mut writer, &mut payloads, ports);
+        self.collect_channels(&mut writer, &mut payloads, &mut train, ports);
         let payload_bytes = writer.payload_bytes();
         let len = writer.finish() as u32;
         if len == 0 {
-            self.manifest = Some(manifest);
+            self.manifests.push(manifest);
             return false;
         }
         self.trains_sent += 1;
@@ -44,12 +48,14 @@ impl Link {
         for (segment, len) in payloads {
             parts.push(SendPart { segment: arena.launch(segment), offset: 0, len });
         }
-        self.hand_to_ring(ring, ports, parts);
+        self.hand_to_ring(ring, ports, train, parts);
         true
     }
 
-    fn hand_to_ring<R: Ring>(&mut self, ring: &mut R, ports: &mut Ports, parts: SendParts) {
+    fn hand_to_ring<R: Ring>(&mut self, ring: &mut R, ports: &mut Ports, train: Train, parts: SendParts) {
         let conn = self.conn.expect("invariant: an open link has a connection");
+        self.away.push(train);
+        self.sending = true;
         if let Err(parts) = ring.send(conn, parts) {
             // The connection is gone; its receive will say why.
             self.sent(ports, parts);
@@ -77,9 +83,9 @@ impl Link {
         &mut self,
         writer: &mut ManifestWriter<'_>,
         payloads: &mut ArrayVec<(Segment<Sealed>, u32), PAYLOADS_MAX>,
+        train: &mut Train,
         ports: &mut Ports,
     ) {
-        self.tx_partitions.clear();
         while writer.entries_left() > 0
             && writer.payloads_left() > 0
             && let Some(visit) = ports.links[self.index as usize].out.pop(ports.now_ns)
@@ -107,7 +113,7 @@ impl Link {
                         let starved_ns = &mut partition.channels[channel].starved_ns;
                         partition.latency.departed(born_ns, starved_ns, ports.now_ns);
                         payloads.push((segment, len));
-                        self.tx_partitions.push(at.partition);
+                        train.partitions.push(at.partition);
                         taken += 1;
                     }
                     Taken::Control(entry) => {
@@ -121,16 +127,25 @@ impl Link {
         }
     }
 
-    /// The ring gave the parts of a send back.
+    /// A send ended. Without parts, the kernel still reads them.
     pub fn sent(&mut self, ports: &mut Ports, parts: SendParts) {
+        self.sending = false;
+        self.released(ports, parts);
+    }
+
+    /// The ring gave the parts of a send back.
+    pub fn released(&mut self, ports: &mut Ports, parts: SendParts) {
         let arena = ports.arena.clone();
         let mut parts = parts.into_iter();
         let Some(first) = parts.next() else { return };
-        match arena.reopen(arena.land(first.segment)) {
-            Ok(manifest) => self.manifest = Some(manifest),
+        let manifest = match arena.reopen(arena.land(first.segment)) {
+            Ok(manifest) => manifest,
             Err(_) => unreachable!("invariant: a manifest is never shared"),
-        }
-        for (part, partition) in parts.zip(self.tx_partitions.take()) {
+        };
+        let at = self.away.iter().position(|train| train.manifest == manifest.index());
+        let train = self.away.swap_remove(at.expect("invariant: the ring gives back what it was given"));
+        self.manifests.push(manifest);
+        for (part, partition) in parts.zip(train.partitions) {
             let segment = arena.land(part.segment);
             match ports.partitions.get_mut(partition as usize).and_then(Option::as_mut) {
                 Some(partition) => partition.returned(segment, &mut ports.shard),
@@ -144,17 +159,20 @@ impl Link {
         if self.state != LinkState::Open {
             return false;
         }
-        let Some(mut manifest) = self.manifest.take() else { return false };
+        if self.sending {
+            return false;
+        }
+        let Some(mut manifest) = self.manifests.pop() else { return false };
         let arena = ports.arena.clone();
+        let train = Train { manifest: manifest.index(), partitions: ArrayVec::new() };
         let buffer = &mut arena.bytes_mut(&mut manifest)[..MANIFEST_MAX];
         let mut writer = ManifestWriter::new(buffer, self.trains_sent, 0);
         writer.push(Entry::link_error(code, detail)).expect("invariant: an empty manifest takes an entry");
         let len = writer.finish() as u32;
-        self.tx_partitions.clear();
         let mut parts = SendParts::new();
         parts.push(SendPart { segment: arena.launch(arena.seal(manifest, len)), offset: 0, len });
         self.state = LinkState::Accusing;
-        self.hand_to_ring(ring, ports, parts);
-        self.manifest.is_none()
+        self.hand_to_ring(ring, ports, train, parts);
+        self.sending
     }
 }

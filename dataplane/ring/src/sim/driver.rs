@@ -14,7 +14,7 @@ use tidegate_arena::{Arena, InFlight, Segment};
 use super::net::{SimNet, SimSocket, World};
 use crate::{
     Completion, ConnId, Counters, Doorbell, DriverReport, IoFault, ReceiveParts, RegistrationRung, Ring,
-    RingError, SendMode, SendParts,
+    RingError, SendMode, SendParts, limits::NOTIFICATIONS_MAX,
 };
 
 /// What a posted segment is filled with until its operation completes: no record, manifest or zero looks like it.
@@ -366,6 +366,10 @@ impl Ring for SimRing {
 
     /// Returns at once: whoever runs the simulation asks [`SimWatch::awake`] before it steps the slot again.
     fn wait(&mut self, _timeout: Option<Duration>) {}
+
+    fn notifications_max(&self) -> u32 {
+        if lock(&self.0).zero_copy { NOTIFICATIONS_MAX as u32 } else { 0 }
+    }
 
     fn now(&self) -> u64 {
         lock(&self.0).net.now_ns()

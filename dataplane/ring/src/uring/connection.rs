@@ -110,8 +110,8 @@ impl Connection {
         (self.send_retries, self.receive_retries) = (0, 0);
         let fixed = driver.send_mode == SendMode::Fixed;
         self.choice = match driver.config.send {
-            SendMode::Auto => Choice::measured(fixed, driver.kernel.zero_copy && driver.registered.is_some()),
-            SendMode::Zc if driver.kernel.zero_copy => Choice::forced(Way::ZeroCopy),
+            SendMode::Auto => Choice::measured(fixed, driver.may_zero_copy()),
+            SendMode::Zc if driver.may_zero_copy() => Choice::forced(Way::ZeroCopy),
             _ => Choice::forced(if fixed { Way::Fixed } else { Way::Plain }),
         };
         self.fixed_receive = fixed;

@@ -54,6 +54,15 @@ impl Driver {
         })
     }
 
+    /// Whether connections may send without a copy: `auto` only from registered memory.
+    pub(super) fn may_zero_copy(&self) -> bool {
+        let wanted = match self.config.send {
+            SendMode::Auto => self.registered.is_some(),
+            mode => mode == SendMode::Zc,
+        };
+        wanted && self.kernel.zero_copy
+    }
+
     /// The send that `conn` is about to submit is on trial: from now on calls into the kernel are measured.
     pub(super) fn begin_trial(&mut self, conn: ConnId) {
         self.counters.trial_sends += 1;

@@ -34,7 +34,7 @@ use self::{connection::Connection, driver::Driver, kernel::Kernel, stable::Word,
 use crate::{
     bell::{Bell, EventfdDoorbell},
     fault::{RingError, say, stop},
-    limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIMEOUT},
+    limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX, DRAIN_TIMEOUT, NOTIFICATIONS_MAX},
     parts::give_back,
     probe::Capabilities,
     report::{DriverReport, Registration, SendMode},
@@ -337,6 +337,10 @@ impl Ring for UringRing {
         }
         self.driver.kernel.wait(timeout);
         self.bell.awake();
+    }
+
+    fn notifications_max(&self) -> u32 {
+        if self.driver.may_zero_copy() { NOTIFICATIONS_MAX as u32 } else { 0 }
     }
 
     fn now(&self) -> u64 {
