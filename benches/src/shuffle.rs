@@ -131,6 +131,7 @@ pub fn measure(options: &Options) -> Result<Outcome<Traffic>, Box<dyn Error>> {
         ("--segment-size", options.segment_size.to_string()),
         ("--driver", word(&options.driver)),
         ("--send", word(&options.send)),
+        ("--flush", format!("{}ms", options.flush)),
     ];
     let flags: Vec<String> = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
     let cluster = Cluster::start(dir.path(), slots, &flags)?;

@@ -53,6 +53,10 @@ impl<R: Ring> Ring for Metered<R> {
     type Socket = R::Socket;
     type Doorbell = R::Doorbell;
 
+    fn notifications_max(&self) -> u32 {
+        self.ring.notifications_max()
+    }
+
     fn doorbell(&self) -> R::Doorbell {
         self.ring.doorbell()
     }

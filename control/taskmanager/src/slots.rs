@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tidegate_arena::{Arena, Shard};
@@ -81,6 +82,8 @@ pub(crate) struct SlotSpec {
     pub driver: Chosen,
     /// How its ring is set up, as far as its driver can.
     pub ring: UringConfig,
+    /// How long its links hold partly filled segments back.
+    pub flush: Duration,
     /// Whether it is pinned.
     pub pin: bool,
     /// Where same-process channels meet.
@@ -212,7 +215,9 @@ fn run(
     };
     let _ = ready.send(Ok(ring.view()));
     let Ok(Joining { me, cluster, files }) = joining.recv() else { return }; // Stopped before the JobManager was found.
-    let exchange = Exchange::new(ring, spec.shard, spec.hub, spec.connector, ExchangeConfig { me, cluster });
+    let mut exchange =
+        Exchange::new(ring, spec.shard, spec.hub, spec.connector, ExchangeConfig { me, cluster });
+    exchange.set_flush(spec.flush);
     let mailbox = exchange.mailbox();
     let through = Arc::new(AtomicBool::new(false));
     let events = Queue { slot: spec.index, events: spec.events.clone(), through: Arc::clone(&through) };

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tidegate_arena::limits::SHARD_BYTES_MAX;
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, HugePages, Pages, SegmentSize};
+use tidegate_exchange::limits::FLUSH_MAX;
 use tidegate_exchange::{Endpoint, EndpointError, LocalHub};
 use tidegate_memory::plan::{Profile, TaskManagerPlan};
 use tidegate_ring::socket::SocketOptions;
@@ -49,6 +50,8 @@ pub struct TaskManagerConfig {
     pub driver: Driver,
     /// How payloads are sent, as far as the driver can.
     pub send: SendMode,
+    /// How long a partly filled segment waits for more before it goes to another TaskManager; zero, not at all.
+    pub flush: Duration,
     /// Whether segments are registered with the kernel.
     pub registration: Registration,
     /// Pin slot N to the N-th core this process may use.
@@ -75,6 +78,7 @@ impl TaskManagerConfig {
             data: SocketAddr::from(([127, 0, 0, 1], 0)),
             driver: Driver::Auto,
             send: SendMode::Auto,
+            flush: Duration::ZERO,
             registration: Registration::Auto,
             pin: false,
             cancel_max: CANCEL_MAX,
@@ -97,6 +101,12 @@ pub enum StartError {
         "cancel: a slot may take more than {TICK:?} and at most {CANCEL_MAX:?} to answer, found {found:?}"
     )]
     CancelMax {
+        /// What was asked for.
+        found: Duration,
+    },
+    /// A flush interval that is out of range.
+    #[error("flush: a segment may wait for more for at most {FLUSH_MAX:?}, found {found:?}")]
+    Flush {
         /// What was asked for.
         found: Duration,
     },
@@ -175,6 +185,9 @@ impl TaskManager {
         let shape = Shape::of(&config.plan)?;
         if config.cancel_max <= TICK || config.cancel_max > CANCEL_MAX {
             return Err(StartError::CancelMax { found: config.cancel_max });
+        }
+        if config.flush > FLUSH_MAX {
+            return Err(StartError::Flush { found: config.flush });
         }
         let latencies = Collector::new(latency_log(config.latency_log.as_ref())?);
         let strangers = Strangers::new();
@@ -369,6 +382,7 @@ fn try_slots(
                 registration: config.registration,
                 connections_max: connections,
             },
+            flush: config.flush,
             pin: config.pin,
             hub: hub.clone(),
             connector: endpoint.connector(),

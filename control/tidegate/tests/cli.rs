@@ -70,6 +70,7 @@ fn a_line_without_sense_is_64() {
     fails(&["taskmanager", "--slots", "65"], 64, &["--slots"]);
     fails(&["taskmanager", "--segment-size", "33k"], 64, &["--segment-size"]);
     fails(&["taskmanager", "--send", "pigeon"], 64, &["auto", "fixed", "plain", "zc"]);
+    fails(&["taskmanager", "--flush", "11s"], 64, &["flush", "10s", "11s"]);
     fails(&["taskmanager", "--driver", "select"], 64, &["auto", "io_uring", "epoll"]);
     fails(&["taskmanager", "--driver", "epoll", "--register", "required"], 64, &["epoll cannot register"]);
     fails(&["submit", "delays", "--checkpoint-interval", "1ms"], 64, &["--checkpoint-interval"]);

@@ -210,6 +210,18 @@ impl Gate {
         }
     }
 
+    /// Bytes of the heap that the channels take while nothing is queued or promised.
+    #[cfg(test)]
+    pub fn idle_bytes(&self) -> usize {
+        let queues: usize = self.channels.iter().map(|channel| channel.queue.capacity()).sum();
+        let granted: usize = self.channels.iter().map(|channel| channel.granted.capacity()).sum();
+        self.channels.capacity() * size_of::<InChannel>()
+            + queues * size_of::<Arrived>()
+            + granted * size_of::<Segment<Granted>>()
+            + (self.ready.capacity() + self.hungry.capacity()) * size_of::<u32>()
+            + self.alignment.idle_bytes()
+    }
+
     /// Puts a channel that has something to read into the ready list, once.
     fn mark_ready(&mut self, channel: u32) {
         let entry = &mut self.channels[channel as usize];

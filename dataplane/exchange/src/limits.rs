@@ -101,6 +101,31 @@ const _: () = assert!(EARLY_WAIT.as_millis() < HANDSHAKE_WAIT.as_millis());
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::{Gate, InRoute};
+    use crate::link::LinkTableEntry;
+    use crate::partition::{OutRoute, Partition};
+    use crate::ports::InRef;
+    use crate::ready::ReadyList;
+
+    /// Bytes of both sides that an idle channel of ten thousand takes.
+    const IDLE_CHANNEL_BYTES: usize = 1024;
+
+    #[test]
+    fn an_idle_channel_of_many_takes_less_than_a_kilobyte() {
+        const CHANNELS: usize = 10_000;
+        let routes = (0..CHANNELS as u32).map(|channel| OutRoute::Remote { link: 0, channel }).collect();
+        let partition = Partition::new(0, "out".into(), 1, 512, false, routes, true);
+        let routes = (0..CHANNELS as u32).map(|channel| (InRoute::Remote { link: 0, channel }, 0)).collect();
+        let gate = Gate::new(0, "in".into(), 1, 512, routes);
+        let lists = ReadyList::new(CHANNELS, 1).idle_bytes() + CHANNELS * size_of::<InRef>();
+        let tables = 2 * CHANNELS * size_of::<LinkTableEntry>();
+        let parts = [partition.idle_bytes(), gate.idle_bytes(), lists, tables].map(|bytes| bytes / CHANNELS);
+        let [producer, consumer, lists, tables] = parts;
+        println!(
+            "an idle channel: producer {producer}, consumer {consumer}, lists {lists}, tables {tables} bytes"
+        );
+        assert!(parts.iter().sum::<usize>() <= IDLE_CHANNEL_BYTES, "{parts:?}");
+    }
 
     #[test]
     fn few_channels_have_places_for_all_of_the_quota() {

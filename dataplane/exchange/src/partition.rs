@@ -170,6 +170,13 @@ impl Partition {
         self.spare.is_some()
     }
 
+    /// Bytes of the heap that the channels take while nothing is queued.
+    #[cfg(test)]
+    pub fn idle_bytes(&self) -> usize {
+        let queues: usize = self.channels.iter().map(|channel| channel.queue.capacity()).sum();
+        self.channels.capacity() * size_of::<OutChannel>() + queues * size_of::<Queued>()
+    }
+
     /// Acquires the spare if the quota and the shard allow it.
     pub fn refill(&mut self, shard: &mut Shard) {
         if self.spare.is_none() && self.used < self.quota {

@@ -83,6 +83,12 @@ impl ReadyList {
         self.later.pop_front().map(Visit::Flush)
     }
 
+    /// Bytes of the heap that the lists take.
+    #[cfg(test)]
+    pub fn idle_bytes(&self) -> usize {
+        (self.now.capacity() + self.later.capacity()) * size_of::<OutRef>()
+    }
+
     /// When somebody will be due who is not yet.
     pub fn next_flush_ns(&self) -> Option<u64> {
         self.flush_ns

@@ -61,6 +61,11 @@ impl Alignment {
         }
     }
 
+    /// Bytes of the heap that it takes.
+    pub fn idle_bytes(&self) -> usize {
+        self.channels.capacity() * size_of::<Channel>()
+    }
+
     /// True if this channel may be read.
     pub fn open(&self, channel: u32) -> bool {
         self.channels[channel as usize] == Channel::Open

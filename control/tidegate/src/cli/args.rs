@@ -150,6 +150,10 @@ pub struct NetworkArgs {
     /// How payloads are sent; with epoll always as plain
     #[arg(long, value_enum, default_value_t = Send::Auto)]
     pub send: Send,
+    /// How long a partly filled segment waits for more before it leaves for another TaskManager, such as 100ms, at most
+    /// 10s; without it, it leaves as soon as its connection is idle
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub flush: Option<Duration>,
     /// Whether segments are registered with the kernel
     #[arg(long, value_enum, default_value_t = Register::Auto)]
     pub register: Register,

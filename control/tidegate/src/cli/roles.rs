@@ -164,6 +164,7 @@ pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs)
         Send::Zc => SendMode::Zc,
     };
     config.registration = network.register.into();
+    config.flush = network.flush.unwrap_or_default();
     Ok(())
 }
 
@@ -190,9 +191,10 @@ pub(super) fn jobmanager_ended(ended: &JobManagerEnded) -> Failure {
 /// Why a TaskManager does not start.
 pub(super) fn taskmanager_failure(error: TaskManagerError) -> Failure {
     let exit = match &error {
-        TaskManagerError::Plan(_) | TaskManagerError::CancelMax { .. } | TaskManagerError::Unregistrable => {
-            Exit::Usage
-        }
+        TaskManagerError::Plan(_)
+        | TaskManagerError::CancelMax { .. }
+        | TaskManagerError::Flush { .. }
+        | TaskManagerError::Unregistrable => Exit::Usage,
         TaskManagerError::LatencyInterval { .. } => Exit::Usage,
         TaskManagerError::LatencyLog { .. } => Exit::Io,
         TaskManagerError::Endpoint(_)
