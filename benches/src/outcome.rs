@@ -22,6 +22,9 @@ pub struct Traffic {
     pub send_ops: u64,
     /// Receive operations.
     pub receive_ops: u64,
+    /// Calls into the kernel, and the bytes that they sent and received.
+    pub enters: u64,
+    pub wire_bytes: u64,
     /// The ring's driver.
     pub driver: String,
     /// How payloads were sent.
@@ -41,6 +44,8 @@ impl Traffic {
                 traffic.payload_bytes_copied += number(&slot["payloadBytesCopied"]);
                 traffic.send_ops += number(&slot["sendOps"]);
                 traffic.receive_ops += number(&slot["receiveOps"]);
+                traffic.enters += number(&slot["enters"]);
+                traffic.wire_bytes += number(&slot["bytes"]);
             }
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             traffic.driver = text(&detail["driver"]);
@@ -61,6 +66,10 @@ impl Details for Traffic {
         vec![
             ("payload bytes copied", self.payload_bytes_copied.to_string()),
             ("send and receive ops", format!("{} and {}", self.send_ops, self.receive_ops)),
+            (
+                "calls per 64 KiB",
+                format!("{:.2}", self.enters as f64 * 65_536.0 / self.wire_bytes.max(1) as f64),
+            ),
             ("driver", format!("{}, {}", self.driver, self.send_mode)),
         ]
     }

@@ -18,9 +18,9 @@ pub enum SendMode {
     /// SENDMSG and RECVMSG.
     Plain,
     /// SENDMSG_ZC, where the kernel lets it and the notifications outstanding allow; else `Plain`. Forcing it on
-    /// loopback is for tests: the kernel copies there after all, and segments on huge pages all but stop the stream
-    /// (Linux 6.18: 0.01 to 0.2 GB/s where the other modes had 0.6 to 0.9 in the same runs; why was not found out). On
-    /// 4 KiB pages it was about as fast as they.
+    /// loopback is for tests: the kernel copies there after all, and a notification comes only when the peer has
+    /// acknowledged the bytes, which it may put off for 40 ms. Segments on huge pages all but stop the stream: each
+    /// notification took 45 to 184 ms there (Linux 6.18: 0.01 to 0.1 GB/s where 4 KiB pages had 1.2 to 3.1).
     Zc,
 }
 

@@ -59,8 +59,7 @@ impl Output<'_> {
         channel: u32,
         mut write: impl FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
     ) -> Result<(), EmitError> {
-        let out = &mut self.partition.channels[channel as usize];
-        if let Some(draft) = &mut out.filling {
+        if let Some(draft) = &mut self.partition.filling[channel as usize] {
             match append(draft, self.arena, &mut write) {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Full { .. }) => {}
@@ -86,8 +85,8 @@ impl Output<'_> {
             return Err(self.emit_error(error));
         }
         self.partition.seal(channel as usize, self.arena);
-        let out = &mut self.partition.channels[channel as usize];
-        (out.filling, out.born_ns) = (Some(draft), self.now_ns);
+        self.partition.filling[channel as usize] = Some(draft);
+        self.partition.channels[channel as usize].born_ns = self.now_ns;
         self.partition.refill(self.shard);
         self.list(channel);
         Ok(())
