@@ -222,7 +222,9 @@ where
     /// When the exchange has something to do that nothing else brings, nanoseconds of the ring's clock.
     pub fn next_timer_ns(&self) -> Option<u64> {
         let early_ns = self.early.first().map(|early| early.since_ns + EARLY_WAIT.as_nanos() as u64);
-        let links = || self.ports.links.iter().map(|queues| &queues.out);
+        // A link that ends flushes nothing any more.
+        let open = || self.links.iter().flatten().filter(|link| link.state == LinkState::Open);
+        let links = || open().map(|link| &self.ports.links[link.index as usize].out);
         let flush_ns = links().filter_map(ReadyList::next_flush_ns).min();
         let pressed = self.ports.pressed && links().any(|out| out.would_yield(PAYLOADS_MAX));
         let pressed_ns = pressed.then_some(self.ports.now_ns);

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Slot, channel, consumer, pair, plan, prepare, producer, retire, run};
+use common::{DEADLINE, JOB, Slot, channel, consumer, pair, plan, prepare, producer, retire, run};
 use tidegate_exchange::{Event, GateId, GateItem, PartitionId};
 use tidegate_record::Plain;
 
@@ -145,6 +145,34 @@ fn a_lone_record_waits_for_the_flush_and_no_longer() {
     let took = trickle(Duration::from_millis(200));
     assert!(took >= Duration::from_millis(199), "{took:?}: it was not held back");
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn a_link_that_is_lost_flushes_nothing_any_more() {
+    let (a, b) = pair(100);
+    let address = a.address();
+    let (a_id, b_id) = (a.me, b.me);
+    let (go, told) = std::sync::mpsc::channel();
+    let sink = std::thread::spawn(move || {
+        let mut slot = b.slot();
+        prepare(&mut slot, &plan(vec![consumer(0, vec![channel(0, a_id)])], &[(a_id, address)]));
+        told.recv().expect("the source is there");
+        slot.cancel(JOB, 1);
+        run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
+    });
+    let mut slot = a.slot();
+    slot.set_flush(Duration::from_secs(10));
+    let ids = prepare(&mut slot, &plan(vec![producer(0, false, vec![channel(0, b_id)])], &[]));
+    slot.ports.output(ids[0].partitions[0]).write(0, &Item { channel: 0, number: 0 }).expect("it fits");
+    slot.turn();
+    assert!(slot.next_timer_ns().is_some(), "the record is held back");
+    go.send(()).expect("the sink is there");
+    while slot.take_fault().is_none() {
+        slot.wait(Some(DEADLINE));
+        slot.turn();
+    }
+    assert_eq!(slot.next_timer_ns(), None, "or the slot would spin until it is told to cancel");
+    sink.join().expect("the sink ends in order");
 }
 
 /// A thousand producers and as many consumers over one link; the consumer of channel 0 reads nothing until the others are
