@@ -205,7 +205,7 @@ fn source(args: &EndArgs, mut end: End, mut meter: Meter, me: SocketAddr) -> Res
                 let key = keys.step();
                 // The upper half of a product with the golden ratio, scaled to the channels.
                 let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-                output.write((hash * count >> 32) as u32, &Pair { key, value: number })?;
+                output.write(((hash * count) >> 32) as u32, &Pair { key, value: number })?;
             } else {
                 forms::number_opaque(&mut bytes, number);
                 output.write((number % count) as u32, &bytes)?;
