@@ -4,7 +4,7 @@
 
 use tidegate_flow::limits::EVENTS_MAX;
 
-use super::{OutChannel, OutRoute, Partition};
+use super::{OutRoute, Partition};
 
 /// What the segments of a full partition wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,7 +13,7 @@ pub enum Cause {
     Credit,
     /// The resume after a barrier: the consumer aligns.
     Barrier,
-    /// Their link: they have credit, or are being filled or sent.
+    /// Their link: they have credit, or are being filled, held back for its flush, or sent.
     Flush,
     /// The consumer's slot in this process: they are with it, and it has not read them.
     Cpu,
@@ -54,31 +54,26 @@ impl Partition {
         }
         let open = || (0..).zip(&self.channels).filter(|(_, channel)| !channel.closed);
         let crowded = open().find(|(_, channel)| channel.events >= EVENTS_MAX);
-        let (channel, out) = crowded.or_else(|| open().max_by_key(|(_, channel)| channel.held()))?;
+        let (channel, out) = crowded.or_else(|| open().max_by_key(|&(place, _)| self.held(place)))?;
         if crowded.is_none() && self.used < self.quota {
             return Some(Holdup { cause: Cause::Memory, channel });
         }
         let cause = match &out.route {
             OutRoute::Local(_) => Cause::Cpu,
             OutRoute::Remote { .. } if out.credit.blocked_by().is_some() => Cause::Barrier,
-            OutRoute::Remote { .. } if out.waiting() > 0 && !out.credit.can_send() => Cause::Credit,
+            OutRoute::Remote { .. } if self.lacks_credit(channel as usize) => Cause::Credit,
             OutRoute::Remote { .. } => Cause::Flush,
         };
         Some(Holdup { cause, channel })
     }
-}
 
-impl OutChannel {
-    /// Segments that wait for it.
-    fn waiting(&self) -> u32 {
-        self.data_queued + u32::from(self.filling.is_some())
-    }
-
-    /// Segments that are its own: waiting, or with a consumer in this process.
-    fn held(&self) -> u32 {
-        match &self.route {
-            OutRoute::Local(local) => self.waiting() + local.out(),
-            OutRoute::Remote { .. } => self.waiting(),
+    /// Segments of a channel: those that wait for it, and in this process those that are with its consumer.
+    fn held(&self, place: u32) -> u32 {
+        let channel = &self.channels[place as usize];
+        let waiting = channel.data_queued + u32::from(self.filling[place as usize].is_some());
+        match &channel.route {
+            OutRoute::Local(local) => waiting + local.out(),
+            OutRoute::Remote { .. } => waiting,
         }
     }
 }
