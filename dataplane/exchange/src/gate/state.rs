@@ -26,7 +26,7 @@ impl Gate {
             GateItem::Aligned { checkpoint, .. } | GateItem::Aborted { checkpoint } => *checkpoint,
             _ => 0,
         });
-        let lists = (&self.ready, &self.hungry, next, self.announce);
+        let lists = (&self.ready, &self.hungry, next, &self.announce);
         let ends = (self.data_ended, self.told_data_end, self.told_partition_end);
         format!("{channels:?} {:?} {:?} {lists:?} {ends:?}", self.alignment, self.policy)
     }

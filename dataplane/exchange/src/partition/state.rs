@@ -7,7 +7,8 @@ impl Partition {
         let channels: Vec<_> = self
             .channels
             .iter()
-            .map(|out| {
+            .zip(&self.filling)
+            .map(|(out, filling)| {
                 let queue: Vec<_> = out
                     .queue
                     .iter()
@@ -16,8 +17,8 @@ impl Partition {
                         Queued::Event(event) => format!("{event:?}"),
                     })
                     .collect();
-                let filled = out.filling.as_ref().map(|draft| draft.len());
-                let flags = (out.listed, out.closed, out.ack_due);
+                let filled = filling.as_ref().map(|draft| draft.len());
+                let flags = (out.listed, out.waits, out.flush, out.closed, out.ack_due);
                 format!("{:?} {:?} {queue:?} {filled:?} {flags:?}", out.credit, out.order)
             })
             .collect();
