@@ -48,11 +48,11 @@ struct Latency {
     latency_us: Quantiles,
     #[serde(default)]
     spin_us: u32,
-    #[serde(default)]
+    #[serde(flatten)]
     traffic: Traffic,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Traffic {
     #[serde(default)]
     driver: String,
@@ -237,8 +237,8 @@ mod tests {
         let found: Shuffle = serde_json::from_str(shuffle).unwrap();
         assert_eq!((found.records_received, found.driver.as_str()), (10, "io_uring"));
         let latency = r#"{"load":{"rate":1000},"achieved_per_second":1000.0,"valid":true,"spin_us":0,
-            "latency_us":{"p50":1.0,"p90":2.0,"p99":3.0,"p99_9":4.0,"p99_99":5.0,"max":6.0}}"#;
+            "latency_us":{"p50":1.0,"p90":2.0,"p99":3.0,"p99_9":4.0,"p99_99":5.0,"max":6.0},"driver":"epoll"}"#;
         let found: Latency = serde_json::from_str(latency).unwrap();
-        assert!(found.valid && found.latency_us.max == 6.0);
+        assert!(found.valid && found.latency_us.max == 6.0 && found.traffic.driver == "epoll");
     }
 }
