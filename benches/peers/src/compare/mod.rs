@@ -192,8 +192,11 @@ struct Contender<'a, W, S> {
     name: String,
     /// How much it is given.
     work: W,
-    run: Box<dyn Fn(&W) -> Result<Ran<S>, Box<dyn Error>> + 'a>,
+    run: Box<Runs<'a, W, S>>,
 }
+
+/// Runs some work once.
+type Runs<'a, W, S> = dyn Fn(&W) -> Result<Ran<S>, Box<dyn Error>> + 'a;
 
 /// A sample, and how whoever gave it was set up.
 type Ran<S> = (S, BTreeMap<String, String>);

@@ -196,11 +196,14 @@ async fn receive(tuning: &Tuning, work: Work, socket: TcpStream, meter: Meter) -
     Ok(())
 }
 
+/// What the one call takes: its meter, and the end of the server.
+type Call = (Meter, oneshot::Sender<()>);
+
 /// The service: one method, once.
 #[derive(Clone)]
 struct Shuffle {
     work: Work,
-    state: Arc<Mutex<Option<(Meter, oneshot::Sender<()>)>>>,
+    state: Arc<Mutex<Option<Call>>>,
 }
 
 impl Service<http::Request<Body>> for Shuffle {
