@@ -26,7 +26,7 @@ use tidegate::Tidegate;
 /// Who is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Who {
-    /// Timely dataflow
+    /// Timely dataflow, with columns and with vectors
     Timely,
     /// A gRPC stream, batched, and of a message each
     Tonic,

@@ -135,7 +135,11 @@ fn peers<'a>(who: Who, options: &'a Options, work: &Work) -> Vec<One<'a>> {
         run: Box::new(move |work: &Work| Ok(ran(peer.measure(work)?))),
     };
     match who {
-        Who::Timely => vec![library(Peer::Timely(tuned()))],
+        Who::Timely => {
+            let columns: peer::timely::Tuning = tuned();
+            let vectors = peer::timely::Tuning { container: peer::timely::Container::Vec, ..columns.clone() };
+            vec![library(Peer::Timely(columns)), library(Peer::Timely(vectors))]
+        }
         Who::Flight => vec![library(Peer::Flight(tuned()))],
         Who::Tonic => {
             let batched: peer::tonic::Tuning = tuned();

@@ -41,7 +41,7 @@ impl Peer {
     /// What it is called in tables.
     pub fn name(&self) -> String {
         match self {
-            Self::Timely(_) => "timely".to_owned(),
+            Self::Timely(tuning) => tuning.name(),
             Self::Tonic(tuning) => tuning.name(),
             Self::Flight(_) => "flight".to_owned(),
         }

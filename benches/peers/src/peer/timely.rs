@@ -46,19 +46,27 @@ pub enum Container {
 pub struct Tuning {
     /// How records travel
     #[arg(long, value_enum, default_value_t = Container::Columnar)]
-    container: Container,
+    pub container: Container,
     /// Payload bytes of a message, as columns
     #[arg(long, value_name = "N", default_value_t = 64 << 10, value_parser = clap::value_parser!(u64).range(64..=1 << 24))]
-    message_bytes: u64,
+    pub message_bytes: u64,
     /// Payload bytes of a round
     #[arg(long, value_name = "N", default_value_t = 512 << 10, value_parser = clap::value_parser!(u64).range(64..=1 << 30))]
-    round_bytes: u64,
+    pub round_bytes: u64,
     /// Rounds on their way at most
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    rounds: u64,
+    pub rounds: u64,
 }
 
 impl Tuning {
+    /// What it is called in tables.
+    pub fn name(&self) -> String {
+        match self.container {
+            Container::Columnar => "timely, columns".to_owned(),
+            Container::Vec => "timely, vectors".to_owned(),
+        }
+    }
+
     /// Records of a round, and of a message.
     fn records(&self, work: &Work) -> [u64; 2] {
         [self.round_bytes, self.message_bytes].map(|bytes| (bytes / work.payload_bytes()).max(1))
