@@ -13,12 +13,16 @@ pub(super) fn add(fields: &mut Map<String, Value>, job: &Job, task: TaskId, metr
     let causes = Cause::ALL.iter().zip(metrics.held_up_ms);
     let by_cause: Map<String, Value> =
         causes.map(|(cause, ms)| (cause.name().to_owned(), json!(ms))).collect();
+    let rates = metrics.rates;
+    // A task that has just begun has no such time yet.
+    let known = rates.busy > 0 || rates.idle > 0 || rates.backpressured > 0;
+    let rate = |ms: u32| if known { json!(ms) } else { Value::Null };
     let named = [
-        ("busyTimeMsPerSecond", json!(metrics.rates.busy)),
-        ("idleTimeMsPerSecond", json!(metrics.rates.idle)),
-        ("backPressuredTimeMsPerSecond", json!(metrics.rates.backpressured)),
+        ("busyTimeMsPerSecond", rate(rates.busy)),
+        ("idleTimeMsPerSecond", rate(rates.idle)),
+        ("backPressuredTimeMsPerSecond", rate(rates.backpressured)),
         ("isBackPressured", json!(metrics.held_up.is_some())),
-        ("cpuWaitTimeMsPerSecond", json!(metrics.rates.turn)),
+        ("cpuWaitTimeMsPerSecond", rate(rates.turn)),
         ("cpuWaitTimeMs", json!(metrics.turn_ms)),
         ("backPressuredTimeMsByCause", Value::Object(by_cause)),
         ("backPressure", metrics.held_up.map_or(Value::Null, |held_up| channel(job, task, held_up))),

@@ -101,15 +101,15 @@ fn where_the_time_of_a_job_goes_is_told_everywhere() {
     assert!(text.contains("tidegate_task_backpressured_by_cause_ms{") && text.contains("cause=\"credit\""));
 
     // Each task's second is accounted for, under Flink's names.
-    let details = cluster.get(&format!("/jobs/{}", job.id)).expect("the job is known");
-    for subtask in details["vertices"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|vertex| vertex["subtasks"].as_array())
-        .flatten()
-    {
-        let metrics = &subtask["metrics"];
+    let tasks = wait_for("a second of every task", SOON, || {
+        let details = cluster.get(&format!("/jobs/{}", job.id))?;
+        let subtasks =
+            details["vertices"].as_array()?.iter().filter_map(|vertex| vertex["subtasks"].as_array());
+        let tasks: Vec<Value> = subtasks.flatten().map(|subtask| subtask["metrics"].clone()).collect();
+        tasks.iter().all(|metrics| metrics["busyTimeMsPerSecond"].is_u64()).then_some(tasks)
+    });
+    assert_eq!(tasks.len(), 8);
+    for metrics in &tasks {
         let shares = ["busyTimeMsPerSecond", "idleTimeMsPerSecond", "backPressuredTimeMsPerSecond"];
         assert_eq!(shares.iter().map(|name| number(&metrics[*name])).sum::<u64>(), 1000, "{metrics}");
         assert!(metrics["isBackPressured"].is_boolean(), "{metrics}");

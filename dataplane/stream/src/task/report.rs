@@ -20,8 +20,13 @@ impl Task {
         let now_ns = ports.now_ns();
         line.counts = self.counts(now_ns);
         let (since_ns, before) = line.since;
-        if now_ns.saturating_sub(since_ns) >= RATES_INTERVAL_NS {
-            line.rates = Rates::between(&before, &line.counts, now_ns - since_ns);
+        let elapsed_ns = now_ns.saturating_sub(since_ns);
+        let long = elapsed_ns >= RATES_INTERVAL_NS;
+        if long || line.rates == Rates::default() {
+            // At first a short time is better than nothing, but it goes on.
+            line.rates = Rates::between(&before, &line.counts, elapsed_ns);
+        }
+        if long {
             line.since = (now_ns, line.counts);
         }
         line.held_up = self.held_up();
