@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Slots};
 use crate::jobs;
 use crate::outcome::{Outcome, Traffic};
 use crate::process::Process;
-use crate::work::Work;
+use crate::work::{Shape, Work};
 
 /// How often the job's state is asked for.
 const POLL: Duration = Duration::from_millis(200);
@@ -126,9 +126,13 @@ pub fn measure(options: &Options) -> Result<Outcome<Traffic>, Box<dyn Error>> {
         }
     };
     let dir = tempfile::tempdir()?;
+    // A record larger than a segment has a region at each end, beside the segments asked for.
+    let record = if work.shape == Shape::Bytes { work.record_bytes } else { 0 };
+    let regions = if record > 32 << 10 { 2 * (record + (4 << 10)).div_ceil(32 << 10) } else { 0 };
     let flags = [
-        ("--segments", options.segments.to_string()),
+        ("--segments", (u64::from(options.segments) + regions).to_string()),
         ("--segment-size", options.segment_size.to_string()),
+        ("--max-record-size", format!("{record}b")),
         ("--driver", word(&options.driver)),
         ("--send", word(&options.send)),
         ("--flush", format!("{}ms", options.flush)),

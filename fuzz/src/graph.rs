@@ -117,7 +117,7 @@ fn lawful(graph: &JobGraph) {
     let offers: Vec<SlotOffer> = (0..slots).map(offer).collect();
     assert!(place(graph, &offers[1..]).is_err(), "a slot too few");
     let placement = place(graph, &offers).expect("as many slots as are needed");
-    for need in segment_need(graph, &placement) {
+    for need in segment_need(graph, &placement, 0) {
         assert!(need.segments.minimum <= need.segments.wanted);
     }
 }

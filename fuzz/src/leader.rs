@@ -182,6 +182,7 @@ fn register(taskmanager: u64, slots: u32) -> Register {
         epoch_seen: EPOCH,
         segment_size: 32 << 10,
         segments_per_slot: 256,
+        record_max: 0,
         links_per_slot: 32,
         memory: Default::default(),
         driver: Default::default(),

@@ -91,7 +91,7 @@ const _: () = assert!(align_of::<Home>() == limits::CONTENTION_BYTES);
 
 pub(crate) struct Inner {
     pub(crate) id: u16,
-    segment_bytes: usize,
+    pub(crate) segment_bytes: usize,
     mapping: Mapping,
     pub(crate) slots: Box<[Slot]>,
     pub(crate) homes: Box<[Home]>,
@@ -123,7 +123,7 @@ impl Arena {
                     offset + segment_bytes <= mapped_bytes,
                     "rule 2: every segment lies inside the mapping"
                 );
-                slots.push(new_slot(shard as u16, offset));
+                slots.push(new_slot(shard as u16, offset, segment_bytes as u32));
             }
         }
         let arena = Self(Arc::new(Inner {
@@ -143,7 +143,7 @@ impl Arena {
         self.0.mapping.pages()
     }
 
-    /// Bytes in every segment.
+    /// Bytes in every segment; a run of them has more, see [`capacity_of`](Self::capacity_of).
     #[inline]
     pub fn segment_size(&self) -> usize {
         self.0.segment_bytes
@@ -249,13 +249,14 @@ impl Drop for Inner {
     }
 }
 
-fn new_slot(shard: u16, offset: usize) -> Slot {
+fn new_slot(shard: u16, offset: usize, segment_bytes: u32) -> Slot {
     let word = Word::new(0, State::Free, Holder::new(HolderKind::Other, 0));
     Slot {
         word: AtomicU64::new(word.0),
         since_ms: AtomicU64::new(0),
         counts: AtomicU64::new(0),
         len: AtomicU32::new(0),
+        capacity: AtomicU32::new(segment_bytes),
         next: AtomicU32::new(pool::NONE),
         shard,
         shadow: Shadow::new(),

@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 
 use crate::arena::Arena;
 use crate::segment::{Filling, Sealed, Segment};
+use crate::sync::Ordering;
 
 /// A segment being written, front to back. Like a handle it has no `Drop`: end it with [`Arena::seal_draft`] or
 /// [`into_segment`](Self::into_segment).
@@ -92,7 +93,7 @@ impl Arena {
     /// Opens a segment for many small writes; nothing of it counts yet.
     pub fn draft(&self, segment: Segment<Filling>) -> Draft {
         let slot = self.checked(&segment);
-        Draft { base: self.address(slot), size: self.segment_size() as u32, len: 0, segment }
+        Draft { base: self.address(slot), size: slot.capacity.load(Ordering::Relaxed), len: 0, segment }
     }
 
     /// Ends writing: what counts of the draft is what will be sent.

@@ -30,10 +30,12 @@ pub enum State {
     Receiving,
     /// Received, read in place.
     Shared,
+    /// Part of a run, which the segment at its head stands for.
+    Joined,
 }
 
 /// Every state, in the order of their numbers.
-pub const STATES: [State; 7] = [
+pub const STATES: [State; 8] = [
     State::Free,
     State::Filling,
     State::Sealed,
@@ -41,6 +43,7 @@ pub const STATES: [State; 7] = [
     State::Granted,
     State::Receiving,
     State::Shared,
+    State::Joined,
 ];
 
 /// What kind of holder a segment is charged to; each kind has its own quota.
@@ -63,12 +66,14 @@ pub enum HolderKind {
     Snapshot,
     /// Bytes that left the slot.
     Export,
+    /// A region for one record that is larger than a segment.
+    Region,
     /// Anything else, tests for instance.
     Other,
 }
 
 /// Every kind of holder, in the order of their numbers.
-pub const HOLDER_KINDS: [HolderKind; 9] = [
+pub const HOLDER_KINDS: [HolderKind; 10] = [
     HolderKind::Filling,
     HolderKind::Queued,
     HolderKind::Granted,
@@ -77,6 +82,7 @@ pub const HOLDER_KINDS: [HolderKind; 9] = [
     HolderKind::Operator,
     HolderKind::Snapshot,
     HolderKind::Export,
+    HolderKind::Region,
     HolderKind::Other,
 ];
 

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! sender:    Free → Filling → Sealed → InFlight → Sealed → Free
-//! receiver:  Free → Granted → Receiving → Granted → Shared → Free
+//! receiver:  Free → Granted → Receiving → Granted → Shared → Free (or Granted again)
 //! local:     Free → Filling → Sealed → Shared → Free
 //! ```
 //!
@@ -42,6 +42,10 @@
 //!    them back to the producer.
 //! 9. **Bytes are initialised.** The kernel gives zeroed pages, and every value of a byte is valid. A reused segment shows
 //!    what was in it: whoever seals or receives a length vouches for those bytes.
+//! 10. **A run is one segment.** Its handle is that of its first segment, whose capacity is the whole run; segments of one
+//!     shard lie side by side, so these bytes are contiguous and inside the mapping. The others are `Joined`: each has one
+//!     reference and no handle, so nobody else can reach their bytes, until the run's last reference is given up and its
+//!     home parts them.
 
 mod arena;
 mod draft;
@@ -53,6 +57,7 @@ pub mod limits;
 mod moves;
 mod pool;
 mod region;
+mod run;
 mod segment;
 pub mod sleep;
 pub mod spsc;

@@ -4,7 +4,7 @@
 //! gives the handle of the new state. All checks are on in release builds; each costs a load of a line that the move
 //! touches anyway.
 //!
-//! Always: sealed or received length ≤ segment size; references in flight ≤ references.
+//! Always: sealed or received length ≤ capacity (of a run: all of its segments); references in flight ≤ references.
 
 use bytes::Bytes;
 
@@ -24,20 +24,27 @@ impl Arena {
         let slot = self.checked(segment);
         slot.shadow.read();
         let len = match S::STATE {
-            State::Filling => self.segment_size(),
+            State::Filling => slot.capacity.load(Ordering::Relaxed) as usize,
             _ => slot.len.load(Ordering::Relaxed) as usize,
         };
-        // SAFETY: rules 2 and 9 (inside the mapping, initialised), 4 and 5 (nobody writes while the handle is borrowed).
+        // SAFETY: rules 2, 9 and 10 (inside the mapping, initialised), 4 and 5 (nobody writes while the handle is borrowed).
         unsafe { std::slice::from_raw_parts(self.address(slot).as_ptr(), len) }
     }
 
-    /// All bytes of a segment, to be written.
+    /// All bytes of a segment or run, to be written.
     #[inline]
     pub fn bytes_mut<'a, S: Writable>(&'a self, segment: &'a mut Segment<S>) -> &'a mut [u8] {
         let slot = self.checked(segment);
         slot.shadow.write();
-        // SAFETY: rules 2 and 9 (inside the mapping, initialised) and 4 (this is the only handle, borrowed exclusively).
-        unsafe { std::slice::from_raw_parts_mut(self.address(slot).as_ptr(), self.segment_size()) }
+        let capacity = slot.capacity.load(Ordering::Relaxed) as usize;
+        // SAFETY: rules 2, 9 and 10 (inside the mapping, initialised) and 4 (this is the only handle, borrowed exclusively).
+        unsafe { std::slice::from_raw_parts_mut(self.address(slot).as_ptr(), capacity) }
+    }
+
+    /// The bytes there is room for: the segment size, or that of a whole run.
+    #[inline]
+    pub fn capacity_of<S: SegmentState>(&self, segment: &Segment<S>) -> u32 {
+        self.checked(segment).capacity.load(Ordering::Relaxed)
     }
 
     /// The length of a sealed, in-flight or received segment, in bytes.
@@ -54,7 +61,7 @@ impl Arena {
     /// Ends writing: `len` bytes from the start are what will be sent.
     ///
     /// # Panics
-    /// If `len` is above the segment size.
+    /// If `len` is above the capacity.
     pub fn seal(&self, segment: Segment<Filling>, len: u32) -> Segment<Sealed> {
         self.set_len(&segment, len);
         self.turn(segment)
@@ -75,6 +82,17 @@ impl Arena {
     pub fn reopen(&self, segment: Segment<Sealed>) -> Result<Segment<Filling>, Segment<Sealed>> {
         let slot = self.checked(&segment);
         // Acquire: those who gave up their references read before we write.
+        if slot.counts.load(Ordering::Acquire) != REFERENCE {
+            return Err(segment);
+        }
+        Ok(self.turn(segment))
+    }
+
+    /// Back to an empty segment, to be written or granted again, if this is the only reference to what was read; otherwise
+    /// gives the handle back.
+    pub fn reclaim<S: Writable>(&self, segment: Segment<Shared>) -> Result<Segment<S>, Segment<Shared>> {
+        let slot = self.checked(&segment);
+        // Acquire: as in `reopen`.
         if slot.counts.load(Ordering::Acquire) != REFERENCE {
             return Err(segment);
         }
@@ -109,7 +127,7 @@ impl Arena {
         self.address(slot).as_ptr().cast_const()
     }
 
-    /// Where the kernel writes. A whole segment is valid for writing until [`unpost`](Self::unpost).
+    /// Where the kernel writes. The whole capacity is valid for writing until [`unpost`](Self::unpost).
     #[inline]
     pub fn write_ptr(&self, segment: &Segment<Receiving>) -> *mut u8 {
         let slot = self.checked(segment);
@@ -132,7 +150,7 @@ impl Arena {
     /// Ends receiving: `len` bytes from the start have arrived and can be read.
     ///
     /// # Panics
-    /// If `len` is above the segment size.
+    /// If `len` is above the capacity.
     pub fn received(&self, segment: Segment<Granted>, len: u32) -> Segment<Shared> {
         self.set_len(&segment, len);
         self.turn(segment)
@@ -187,9 +205,10 @@ impl Arena {
     }
 
     fn set_len<S: Writable>(&self, segment: &Segment<S>, len: u32) {
-        let size = self.segment_size();
-        assert!(len as usize <= size, "{len} bytes were said to be in a segment of {size}");
-        self.checked(segment).len.store(len, Ordering::Relaxed);
+        let slot = self.checked(segment);
+        let size = slot.capacity.load(Ordering::Relaxed);
+        assert!(len <= size, "{len} bytes were said to be in a segment of {size}");
+        slot.len.store(len, Ordering::Relaxed);
     }
 
     fn add_reference<S: SegmentState>(&self, segment: &Segment<S>) -> Segment<S> {

@@ -36,11 +36,11 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// ```
 #[derive(Debug)]
 pub struct Shard {
-    arena: Arena,
+    pub(crate) arena: Arena,
     index: usize,
     /// The free list, a stack: the segment used last is warm. Places from `count` on are unused.
-    free: Box<[u32]>,
-    count: usize,
+    pub(crate) free: Box<[u32]>,
+    pub(crate) count: usize,
     /// One thread at a time: may move to another thread, not be shared.
     unshared: PhantomData<Cell<()>>,
 }
@@ -108,7 +108,12 @@ impl Shard {
             self.collect_returned();
         }
         self.count = self.count.checked_sub(1)?;
-        let index = self.free[self.count];
+        Some(self.claim(self.free[self.count], holder))
+    }
+
+    /// Makes the handle of a segment that was just taken off the free list.
+    #[inline]
+    pub(crate) fn claim<S: SegmentState>(&self, index: u32, holder: Holder) -> Segment<S> {
         let inner = self.arena.inner();
         let slot = &inner.slots[index as usize];
         let word = Word(slot.word.load(Ordering::Relaxed));
@@ -117,17 +122,25 @@ impl Shard {
         slot.counts.store(REFERENCE, Ordering::Relaxed);
         slot.len.store(0, Ordering::Relaxed);
         self.arena.note(slot, Word::new(word.generation(), S::STATE, holder));
-        Some(Segment { index, arena: inner.id, generation: word.generation(), state: PhantomData })
+        Segment { index, arena: inner.id, generation: word.generation(), state: PhantomData }
     }
 
     fn push(&mut self, index: u32) {
+        let inner = self.arena.inner();
+        if inner.slots[index as usize].capacity.load(Ordering::Relaxed) > inner.segment_bytes as u32 {
+            return self.part(index);
+        }
+        self.push_one(index);
+    }
+
+    pub(crate) fn push_one(&mut self, index: u32) {
         assert!(self.count < self.free.len(), "more segments came home than have their home here");
         self.free[self.count] = index;
         self.count += 1;
     }
 
     /// Moves what other threads returned to the free list. Bounded by the capacity.
-    fn collect_returned(&mut self) {
+    pub(crate) fn collect_returned(&mut self) {
         let returned = &self.arena.inner().homes[self.index].returned;
         if returned.load(Ordering::Relaxed) == NONE {
             return;
@@ -171,7 +184,7 @@ fn drop_reference(slot: &Slot) -> bool {
 }
 
 /// Turns a segment without references into a free one; from here on old handles are refused.
-fn mark_free(arena: &Arena, slot: &Slot) {
+pub(crate) fn mark_free(arena: &Arena, slot: &Slot) {
     slot.shadow.write();
     let word = Word(slot.word.load(Ordering::Relaxed));
     arena.note(slot, Word::new(word.generation().wrapping_add(1), State::Free, word.holder()));

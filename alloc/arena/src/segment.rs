@@ -110,6 +110,9 @@ pub(crate) struct Slot {
     pub(crate) counts: AtomicU64,
     /// Bytes sealed or received.
     pub(crate) len: AtomicU32,
+    /// Bytes there is room for: one segment's, or of the head of a run all of the run's. Changes only while the segment
+    /// is free, in its home's hands.
+    pub(crate) capacity: AtomicU32,
     /// Next segment on the return stack, while this one is on it.
     pub(crate) next: AtomicU32,
     /// Home shard. Never changes.

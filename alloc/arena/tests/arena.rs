@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use tidegate_arena::{
-    Arena, ArenaConfig, ArenaError, Holder, HolderKind, HugePages, Pages, SegmentSize, Shard, State, limits,
+    Arena, ArenaConfig, ArenaError, Granted, Holder, HolderKind, HugePages, Pages, SegmentSize, Shard, State,
+    limits,
 };
 
 const HOLDER: Holder = Holder::new(HolderKind::Other, 9);
@@ -256,5 +257,55 @@ fn segments_travel_between_threads_and_come_home() {
     }
     drop(producer);
     assert_eq!(consuming.join().expect("the reader saw every value in order"), ROUNDS);
+    assert_eq!(shard.free(), 4);
+}
+
+/// Rules 2 and 10: a run is one piece, nobody else reaches its bytes, and its segments come back from whatever thread.
+#[test]
+fn a_run_is_one_piece_until_its_last_reference_is_gone() {
+    let (arena, mut shards) = small(&[8]);
+    let shard = &mut shards[0];
+    let holder = Holder::new(HolderKind::Region, 1);
+    let mut run = shard.acquire_run(3, holder).expect("eight are free");
+    let mut others: Vec<_> = std::iter::from_fn(|| shard.acquire(holder)).collect();
+    assert_eq!(
+        (others.len(), arena.capacity_of(&run), arena.ledger().totals().state(State::Joined)),
+        (5, 12_288, 2)
+    );
+    arena.bytes_mut(&mut run).fill(7);
+    others.iter_mut().for_each(|other| arena.bytes_mut(other).fill(1));
+    let sealed = arena.seal(run, 12_288);
+    assert!(arena.bytes(&sealed).iter().all(|byte| *byte == 7));
+
+    let shared = arena.share(&sealed);
+    let received = arena.deliver(sealed);
+    let received = arena.reclaim::<Granted>(received).expect_err("there is another reference");
+    arena.release(shared);
+    let emptied = arena.reclaim::<Granted>(received).expect("the last reference");
+    assert_eq!(arena.capacity_of(&emptied), 12_288);
+
+    std::thread::scope(|scope| scope.spawn(|| arena.release(emptied)).join()).expect("the thread ends well");
+    others.into_iter().for_each(|other| shard.release(other));
+    assert_eq!((shard.free(), arena.ledger().balanced()), (8, true));
+    let again = shard.acquire_run(8, holder).expect("all are free, in whatever order they came");
+    assert!(shard.acquire_run(1, holder).is_none());
+    shard.release(again);
+}
+
+#[test]
+fn a_run_needs_neighbours() {
+    let (_arena, mut shards) = small(&[4]);
+    let shard = &mut shards[0];
+    let holder = Holder::new(HolderKind::Other, 0);
+    let mut all: Vec<_> = std::iter::from_fn(|| shard.acquire(holder)).collect();
+    all.sort_by_key(|segment| segment.index());
+    for at in [0, 1] {
+        shard.release(all.remove(at));
+    }
+    // 0 and 2 are free.
+    assert_eq!((shard.free(), shard.acquire_run(2, holder).is_none()), (2, true));
+    let one = shard.acquire_run(1, holder).expect("one is its own neighbour");
+    all.drain(..).for_each(|segment| shard.release(segment));
+    shard.release(one);
     assert_eq!(shard.free(), 4);
 }

@@ -30,6 +30,13 @@ pub const NATIVE_SLOTS_MAX: u64 = 64;
 pub const NATIVE_LINKS_MAX: u64 = 4096;
 /// Most network memory of a native slot: the kernel's bound on one registered buffer.
 pub const NATIVE_SHARD_BYTES_MAX: u64 = 1 << 30;
+/// Largest record of a native slot: what the wire carries in slices.
+pub const NATIVE_RECORD_BYTES_MAX: u64 = 16 << 20;
+/// What a format puts around a record of the largest size: lengths, roots, and the key of a keyed one.
+pub const NATIVE_RECORD_FRAME_BYTES: u64 = 4 << 10;
+/// The largest record is this part of a slot's network memory unless configured: a job with a dozen edges sets less than a
+/// fifth of the slot aside for records that may never come.
+pub const RECORD_SHARE: u64 = 64;
 /// Segments that the smallest exchange between two slots needs: 2n+1 of a gate and m+1 of a partition with one channel.
 pub const SEGMENTS_PER_EXCHANGE_MIN: u64 = 3 + 2;
 /// Most trials in the search for a change that makes a refused plan hold; each takes microseconds.

@@ -210,3 +210,40 @@ fn a_plan_as_json() {
     assert!(json.get("perSlot").is_none());
     assert_eq!(Name::TotalFlinkMemory.json(), "totalFlinkMemory");
 }
+
+#[test]
+fn the_largest_record_follows_the_network_memory_or_is_refused_with_the_arithmetic() {
+    let sized = |size: &str, more: &[&str]| {
+        let network = [
+            format!("taskmanager.memory.network.min={size}"),
+            format!("taskmanager.memory.network.max={size}"),
+            "taskmanager.memory.process.size=64g".to_owned(),
+        ];
+        let values: Vec<&str> = network.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let settings = defines(&values);
+        resolve(&Request::new(Process::TaskManager, Profile::Native, &settings))
+    };
+    let largest = |size, more: &[&str]| match sized(size, more).expect("it holds") {
+        Plan::TaskManager(plan) => plan.record_max,
+        Plan::JobManager(_) => unreachable!("it was not asked for"),
+    };
+    // A 64th, as a power of two, while that is more than a segment and up to what the wire carries.
+    assert_eq!(["2m", "6m", "80m", "1g"].map(|size| largest(size, &[])), [0, 64 << 10, M, 16 * M]);
+    assert_eq!(largest("80m", &["taskmanager.numberOfTaskSlots=2"]), 512 << 10);
+    let record = "taskmanager.network.max-record-size";
+    let asked = |value: &str| format!("{record}={value}");
+    assert_eq!(largest("80m", &[&asked("16m")]), 16 * M);
+    assert_eq!(largest("80m", &[&asked("20k")]), 0, "it fits a segment");
+    assert_eq!(largest("80m", &[&asked("0b")]), 0);
+    let refusal = |size, value: &str| sized(size, &[&asked(value)]).expect_err("refused");
+    let refused = refusal("16m", "16m");
+    assert_eq!(refused.code(), "E14");
+    let said = refused.to_string();
+    assert!(
+        said.contains("2 regions of 513 buffers and 5 more are 1031 buffers, and a slot has 512"),
+        "{said}"
+    );
+    assert_eq!(refused.changes[0].key, record, "{said}");
+    let said = refusal("1g", "17m").to_string();
+    assert!(said.contains("expected at most 16777216"), "{said}");
+}

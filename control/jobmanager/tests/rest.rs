@@ -120,6 +120,7 @@ async fn serve(
         segment_size: 32 << 10,
         memory: tidegate_rpc::MemoryPlan::default(),
         segments_per_slot: 64,
+        record_max: 0,
         links_per_slot: 32,
         driver: DriverReport {
             driver: "io_uring [submit_all]".into(),

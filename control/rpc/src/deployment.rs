@@ -35,6 +35,8 @@ pub struct Prepare {
     /// Directory of the job's checkpoints, relative to the store: state objects of checkpoint `n` go to
     /// `<directory>/chk-<n>/<attempt>-<vertex>-<subtask>-<operator as 16 hex>.state`.
     pub checkpoints: String,
+    /// Bytes of the largest record, the same on all slots; 0 if records have to fit a segment.
+    pub record_max: u32,
     /// The slots.
     pub slots: Vec<SlotPlan>,
 }

@@ -53,6 +53,12 @@ pub const KEEPALIVE_INTERVAL_MS: u64 = 500;
 /// connection: without this, a TaskManager would wait for its JobManager as long as the kernel repeats a heartbeat.
 pub const KEEPALIVE_TIMEOUT_MS: u64 = 1_500;
 
+/// Bytes of the largest record that a TaskManager may state, or be told: what the wire carries in slices.
+pub const RECORD_BYTES_MAX: u32 = (16 << 20) + 4096;
+
+/// Bytes of the smallest segment there is.
+pub const SEGMENT_BYTES_MIN: u32 = 4096;
+
 const _: () = assert!(KEEPALIVE_INTERVAL_MS < KEEPALIVE_TIMEOUT_MS);
 const _: () = assert!(INLINE_STATE_BYTES_MAX * 64 < MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAME_HEADER_BYTES < MESSAGE_BYTES_MAX);

@@ -44,6 +44,8 @@ pub struct Register {
     pub segment_size: u32,
     /// Segments in each slot's shard.
     pub segments_per_slot: u32,
+    /// Bytes of the largest record that each slot sets regions aside for; 0 if records have to fit a segment.
+    pub record_max: u32,
     /// Links to slots of other TaskManagers that each slot has room for, both directions counted.
     pub links_per_slot: u32,
     /// How its memory is divided.

@@ -117,6 +117,7 @@ async fn a_large_prepare_passes() {
         restored: None,
         first_checkpoint: 1,
         checkpoints: "jobs/1/checkpoints".into(),
+        record_max: 0,
         slots: Vec::new(),
     };
     let sent = ToTaskManager::Prepare(Box::new(prepare));

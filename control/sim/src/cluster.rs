@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tidegate_checkpoint::StoreOp;
 use tidegate_exchange::sim::SimSwitch;
-use tidegate_graph::{SlotOffer, place, segment_need};
+use tidegate_graph::{Segments, SlotOffer, place, segment_need};
 use tidegate_jobmanager::RestartPolicy;
 use tidegate_ring::sim::{Random, SimNet, Weather};
 use tidegate_rpc::{ClusterId, JobId, Prepare, SlotPlan};
@@ -18,7 +18,7 @@ use tidegate_stream::{JobEntry, Jobs};
 
 use crate::disk::Disk;
 use crate::history::History;
-use crate::host::{Birth, Host};
+use crate::host::{Birth, Host, RECORD_BYTES, SEGMENT_BYTES};
 use crate::leader::Leader;
 use crate::ledger::{Reference, ledger};
 use crate::wires::{Link, Mail};
@@ -431,7 +431,8 @@ fn segments_needed(jobs: &Jobs, shape: &Shape) -> Result<u32, String> {
     // Nothing is nearer than in the next process.
     let offers = (0..u64::from(shape.parallelism)).map(|taskmanager| SlotOffer { taskmanager, slot: 0 });
     let placement = place(&built.graph, &offers.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
-    let needs = segment_need(&built.graph, &placement).into_iter().map(|need| need.segments.minimum);
+    let region = Segments::of_region(RECORD_BYTES, SEGMENT_BYTES);
+    let needs = segment_need(&built.graph, &placement, region).into_iter().map(|need| need.segments.minimum);
     Ok(needs.max().unwrap_or(0))
 }
 

@@ -33,7 +33,10 @@ use crate::cluster::{BINARY, CLUSTER, Shape};
 use crate::disk::{Disk, File};
 use crate::store::STORE;
 
-const SEGMENT_BYTES: u32 = 4096;
+/// Bytes of a segment: small, so that records of every size are cheap.
+pub const SEGMENT_BYTES: u32 = 4096;
+/// The largest record: five segments, so that some of the workload travel in slices.
+pub const RECORD_BYTES: u32 = 5 * SEGMENT_BYTES;
 /// Links of a slot, and bytes of memory: more than anybody here wants.
 const LINKS: u32 = 1024;
 const PLENTY: u64 = 1 << 40;
@@ -175,6 +178,7 @@ impl Host {
             binary_fingerprint: BINARY,
             segment_size: SEGMENT_BYTES,
             segments_per_slot: segments,
+            record_max: RECORD_BYTES,
             cancel_max: tidegate_taskmanager::limits::CANCEL_MAX,
             links_per_slot: LINKS,
             memory: MemoryPlan {

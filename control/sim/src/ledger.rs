@@ -19,8 +19,10 @@ use crate::disk::Disk;
 
 /// Keys of one partition.
 const KEYS: u64 = 16;
-/// Payloads are up to this long: now and then one fills a good part of a small segment.
+/// Payloads are up to this long: now and then one fills a good part of a small segment,
 const PAYLOAD_MAX: u64 = 900;
+/// and now and then one takes several, so that it travels in slices.
+const LARGE_MAX: u64 = 18_000;
 
 /// A source pauses before one record in so many, for up to so long.
 const PAUSE_EVERY: u64 = 10;
@@ -45,8 +47,13 @@ fn fold(hash: u64, entry: &Entry) -> u64 {
 /// Text from which the entry can be told, and which is wrong if a byte of it is.
 fn payload(entry: &Entry) -> String {
     let hash = xxh3_64(&entry[1].to_le_bytes()) ^ entry[0];
-    // Most are short; one in sixteen may be long.
-    let len = if hash.is_multiple_of(16) { hash / 16 % PAYLOAD_MAX } else { hash / 16 % 32 };
+    // Most are short; one in sixteen may be long, one in 128 larger than a segment.
+    let most = match hash {
+        _ if hash.is_multiple_of(128) => LARGE_MAX,
+        _ if hash.is_multiple_of(16) => PAYLOAD_MAX,
+        _ => 32,
+    };
+    let len = hash / 128 % most;
     let letters = (0..len).map(|at| char::from(b'a' + ((hash >> (at % 57)) % 26) as u8));
     format!("{}:{}:{}", entry[0], entry[1], letters.collect::<String>())
 }

@@ -16,9 +16,11 @@ use tidegate_arena::limits::SHARD_BYTES_MAX;
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, HugePages, Pages, SegmentSize};
 use tidegate_exchange::limits::FLUSH_MAX;
 use tidegate_exchange::{Endpoint, EndpointError, LocalHub};
+use tidegate_memory::limits::NATIVE_RECORD_FRAME_BYTES;
 use tidegate_memory::plan::{Profile, TaskManagerPlan};
 use tidegate_ring::socket::SocketOptions;
 use tidegate_ring::{Obstacle, Registration, RingError, SendMode, UringConfig, probe};
+use tidegate_rpc::limits::RECORD_BYTES_MAX;
 use tidegate_stream::Jobs;
 use tidegate_stream::pool::ReaderPool;
 use tokio::sync::mpsc;
@@ -216,6 +218,7 @@ impl TaskManager {
             binary_fingerprint: config.binary_fingerprint,
             segment_size: shape.segment.bytes() as u32,
             segments_per_slot: shape.segments,
+            record_max: shape.record_max,
             links_per_slot: connections,
             memory: memory::registered(&config.plan),
             driver: driver_report(&report, driver, &pages),
@@ -279,6 +282,8 @@ struct Shape {
     /// Of each slot.
     segments: u32,
     segment: SegmentSize,
+    /// As records travel, with what their format puts around them.
+    record_max: u32,
     connections: u32,
 }
 
@@ -299,10 +304,13 @@ impl Shape {
         if plan.profile != Profile::Native {
             return Err(wrong("it is of the profile flink, which provides for a JVM".to_owned()));
         }
+        let framed = plan.record_max + NATIVE_RECORD_FRAME_BYTES;
+        let record_max = u32::try_from(framed).unwrap_or(u32::MAX).min(RECORD_BYTES_MAX);
         Ok(Self {
             slots,
             segments: segments as u32,
             segment,
+            record_max: if plan.record_max == 0 { 0 } else { record_max },
             connections: plan.shape.links.max(CONNECTIONS_MIN),
         })
     }

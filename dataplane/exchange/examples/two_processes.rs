@@ -66,6 +66,7 @@ fn plan(tasks: Vec<TaskPorts>, producer: SocketAddr) -> AttemptPlan {
         job: 1,
         epoch: 1,
         attempt: 1,
+        record_max: 0,
         tasks,
         peers: BTreeMap::from([(PRODUCER.taskmanager, producer)]),
     }

@@ -14,11 +14,11 @@ use crate::plan::SlotId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EmitError {
-    /// The record does not fit an empty segment.
+    /// The record is larger than an empty segment and the largest record of the attempt.
     TooLarge {
         /// Bytes the record needs, if the writer knows, else 0.
         size: u64,
-        /// Bytes of a segment.
+        /// Bytes of the largest record.
         limit: u32,
         /// The partition's name.
         partition: String,
@@ -32,8 +32,8 @@ impl std::fmt::Display for EmitError {
         match self {
             Self::TooLarge { size, limit, partition } => write!(
                 f,
-                "a record for \"{partition}\" needs {size} bytes, but a segment has {limit}: make the records smaller or the \
-                 segments larger (--segment-size)"
+                "a record for \"{partition}\" needs {size} bytes, and records have at most {limit}: make the records smaller, or \
+                 raise taskmanager.network.max-record-size (16 MiB at most) of all TaskManagers"
             ),
             Self::Record(cause) => write!(f, "a record could not be serialised: {cause}"),
         }
@@ -180,6 +180,15 @@ pub enum PrepareError {
         /// The edge that asks for most.
         edge: String,
     },
+    /// There are segments enough, but not side by side: something else that runs here holds some in between.
+    Region {
+        /// Segments of one region.
+        segments: u32,
+        /// Segments the slot has free.
+        available: u32,
+        /// Bytes of the largest record.
+        record_max: u32,
+    },
     /// A peer's data address is missing in the plan.
     NoAddress(SlotId),
     /// The slot already runs this attempt.
@@ -196,6 +205,11 @@ impl std::fmt::Display for PrepareError {
                 f,
                 "the slot needs {needed} network segments but has {available}; \"{edge}\" asks for most: give the TaskManager \
                  more segments (--segments) or lower the parallelism"
+            ),
+            Self::Region { segments, available, record_max } => write!(
+                f,
+                "no {segments} network segments lie side by side for a record of {record_max} bytes, though {available} are free: \
+                 wait until what runs on the slot has ended, or lower taskmanager.network.max-record-size"
             ),
             Self::NoAddress(peer) => {
                 write!(f, "the plan has no data address for TaskManager {:016x}", peer.taskmanager)

@@ -3,10 +3,15 @@
 //! State per channel: the segments granted and not used, what arrived in order, credit. The gate reads channels round robin,
 //! a segment each, except those that wait in an alignment.
 //!
+//! A record that is larger than a segment arrives in the gate's region, one at a time, when it was asked for and admitted
+//! (`tidegate_flow::large`). The region is in the gate while it is idle or between two slices; else with the link that
+//! receives into it, in the channel's queue, or with the task that reads it.
+//!
 //! Inequalities: promised + queued + held by the task ≤ `quota` over the remote channels ([`GrantPolicy`]); each promised
 //! segment lies in its channel's `granted`, so a receive never lacks a place; at most `EVENTS_MAX` events wait per channel.
 
 mod input;
+mod large;
 #[cfg(feature = "sim")]
 mod state;
 
@@ -16,7 +21,7 @@ use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Granted, Holder, HolderKind, Segment, Shard, Shared};
 use tidegate_flow::limits::EVENTS_MAX;
-use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, ReceiveOrder, Violation};
+use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, ReceiveLarge, ReceiveOrder, Violation};
 use tidegate_plant::{Plant, planted};
 use tidegate_wire::{Body, Entry};
 
@@ -26,6 +31,7 @@ use crate::limits::places;
 use crate::local::{LocalConsumer, LocalItem};
 use crate::ports::{InRef, LinkQueues};
 use crate::report::{ChannelCounters, GateReport, PortUsage};
+pub(crate) use large::Region;
 
 pub(crate) enum InRoute {
     /// Channel number `channel` of the job, on link `link`.
@@ -50,6 +56,7 @@ pub(crate) struct InChannel {
     pub route: InRoute,
     input: u8,
     pub credit: ReceiveCredit,
+    pub large: ReceiveLarge,
     pub order: ReceiveOrder,
     pub granted: VecDeque<Segment<Granted>>,
     queue: VecDeque<Arrived>,
@@ -61,6 +68,7 @@ pub(crate) struct InChannel {
     pending_grant: u32,
     pending_resume: Option<(u64, u32)>,
     pending_close: bool,
+    pending_admit: Option<u32>,
     /// The channel is in its link's control list.
     listed: bool,
     pub phase: Phase,
@@ -142,6 +150,7 @@ pub(crate) struct Gate {
     quota: u32,
     ready: VecDeque<u32>,
     hungry: VecDeque<u32>,
+    region: Region,
     next: Option<GateItem>,
     /// Channels that have a resume or a close to announce, each at most twice: once for each.
     announce: VecDeque<u32>,
@@ -153,7 +162,14 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub fn new(index: u32, name: String, generation: u32, quota: u32, routes: Vec<(InRoute, u8)>) -> Self {
+    pub fn new(
+        index: u32,
+        name: String,
+        generation: u32,
+        quota: u32,
+        region: Region,
+        routes: Vec<(InRoute, u8)>,
+    ) -> Self {
         let remote =
             routes.iter().filter(|(route, _)| matches!(route, InRoute::Remote { .. })).count() as u32;
         let count = routes.len();
@@ -173,6 +189,7 @@ impl Gate {
                     route,
                     input,
                     credit: ReceiveCredit::new(number),
+                    large: region.channel(number),
                     order: ReceiveOrder::default(),
                     granted: VecDeque::with_capacity(own),
                     queue: VecDeque::with_capacity(own + EVENTS_MAX),
@@ -182,6 +199,7 @@ impl Gate {
                     pending_grant: 0,
                     pending_resume: None,
                     pending_close: false,
+                    pending_admit: None,
                     listed: false,
                     phase: Phase::Open,
                     data_ended: false,
@@ -200,6 +218,7 @@ impl Gate {
             quota,
             ready: VecDeque::with_capacity(count),
             hungry: VecDeque::with_capacity(count),
+            region,
             next: None,
             announce: VecDeque::new(),
             data_ended: 0,
@@ -359,6 +378,9 @@ impl Gate {
     pub fn close_acked(&mut self, channel: usize, shard: &mut Shard) {
         let entry = &mut self.channels[channel];
         entry.phase = Phase::Closed;
+        if entry.large.close() {
+            self.region.reserved = false;
+        }
         let promised = entry.credit.close();
         for segment in entry.granted.drain(..) {
             shard.release(segment);
@@ -368,6 +390,7 @@ impl Gate {
 
     /// Promises segments to hungry channels, as far as quota and shard go.
     pub fn grant(&mut self, shard: &mut Shard, links: &mut [LinkQueues]) {
+        self.admit(links);
         for _ in 0..self.hungry.len() {
             // The others wait in the list for what comes back: looking at each of them in every turn would find nothing.
             if self.policy.free() == 0 {
@@ -410,6 +433,9 @@ impl Gate {
         if entry.pending_grant > 0 {
             let credits = std::mem::take(&mut entry.pending_grant);
             return Some(Entry::control(number, generation, Body::Grant { credits, barriers }));
+        }
+        if let Some(total) = entry.pending_admit.take() {
+            return Some(Entry::control(number, generation, Body::Admit { total }));
         }
         if std::mem::take(&mut entry.pending_close) {
             entry.order.close_sent();
@@ -568,6 +594,7 @@ impl Gate {
     pub fn dismantle(self, shard: &mut Shard, in_order: bool) {
         let used = self.policy.used();
         assert!(!in_order || used == 0, "gate \"{}\" ends with {used} segments unaccounted for", self.name);
+        self.region.dismantle(shard, in_order, &self.name);
         for channel in self.channels {
             for segment in channel.granted {
                 if !planted(Plant::LeakGranted) {

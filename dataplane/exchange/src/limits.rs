@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate_flow::limits::{EVENTS_MAX, PLACES_MAX};
 use tidegate_ring::PARTS_MAX;
 use tidegate_ring::limits::NOTIFICATIONS_MAX;
-use tidegate_wire::{ENTRIES_MAX, PAYLOADS_MAX};
+use tidegate_wire::{ENTRIES_MAX, PAYLOAD_MAX, PAYLOADS_MAX};
 
 /// Segments a partition needs to make progress: one that is filled or sent, one spare for a worst-case record.
 pub const PARTITION_SEGMENTS_MIN: u32 = 2;
@@ -27,6 +27,9 @@ pub const MANIFESTS_MAX: usize = NOTIFICATIONS_MAX + 1;
 pub const LOCAL_SEGMENTS_MAX: u32 = 2 * PAYLOADS_MAX as u32;
 /// Payloads taken from one channel before the next one has its turn.
 pub const PAYLOADS_PER_VISIT: u32 = 4;
+/// Bytes of one slice of a record that is larger than a segment, at most: as many as a full train of default segments has, so
+/// that such a record takes no more manifests and calls per byte than others, and what shares the link waits no longer.
+pub const SLICE_BYTES_MAX: u32 = 512 << 10;
 /// Completions handled in one turn; more stay in the ring for the next turn, after the tasks.
 pub const COMPLETIONS_PER_TURN: u32 = 128;
 /// Connections handed over by the endpoint that wait for the slot's next turn: a slot with many links hears of all of them at
@@ -90,6 +93,7 @@ pub const HISTOGRAMS_MAX: usize = 128;
 const _: () = assert!(2 * HISTOGRAMS_MAX * HISTOGRAM_PLACES * 4 <= 3 << 20);
 const _: () = assert!(PLACES_MAX <= PARTS_MAX, "a receive op must fit the driver");
 const _: () = assert!(PAYLOADS_MAX < PARTS_MAX, "a train must fit the driver");
+const _: () = assert!(SLICE_BYTES_MAX <= PAYLOAD_MAX, "a slice is a payload");
 const _: () = assert!(PAYLOADS_PER_VISIT as usize <= PAYLOADS_MAX);
 const _: () =
     assert!(PAYLOADS_MAX < ENTRIES_MAX, "a train full of payloads still has room for control entries");

@@ -67,7 +67,10 @@ struct Train {
 }
 
 struct PayloadSlot {
+    /// A granted segment, or for a slice the gate's region.
     segment: Option<Segment<Granted>>,
+    /// Where the payload starts in it: of a slice its offset, else 0.
+    start: u32,
     gate: u32,
     channel: u32,
 }
@@ -89,6 +92,8 @@ pub(crate) struct Link {
     staging: Option<Segment<Filling>>,
     train_bytes: u64,
     slots: ArrayVec<PayloadSlot, PAYLOADS_MAX>,
+    /// The train that is being accepted has had its slice.
+    behind_slice: bool,
     posted: ArrayVec<Place, PLACES_MAX>,
     sending: bool,
     manifests: Manifests,
@@ -159,6 +164,7 @@ impl Link {
             staging: Some(staging),
             train_bytes: 0,
             slots: ArrayVec::new(),
+            behind_slice: false,
             posted: ArrayVec::new(),
             sending: false,
             manifests,

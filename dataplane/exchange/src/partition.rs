@@ -1,12 +1,15 @@
 //! A partition: all channels out of a task along one edge, and what is written to them.
 //!
 //! State per channel: the segment that is filled, sealed segments and events in order, credit. A spare segment is held ready,
-//! so `writable()` is one comparison and a worst-case record always finds room on any channel (a record is at most a segment).
+//! so `writable()` is a comparison and a worst-case record always finds room on any channel. What does not fit a segment is
+//! written into the partition's region, whole; until it has left, nothing more is written (`tidegate_flow::large` says why
+//! that ends).
 //!
 //! Inequalities: `used ≤ quota`, where `used` counts the spare, the filling, the queued and the sent but not returned
 //! segments; undelivered events per channel ≤ `EVENTS_MAX`; a queue never holds more than `quota + EVENTS_MAX` items.
 
 mod holdup;
+mod large;
 mod output;
 #[cfg(feature = "sim")]
 mod state;
@@ -18,7 +21,7 @@ use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Draft, Filling, Holder, HolderKind, Sealed, Segment, Shard};
 use tidegate_flow::limits::EVENTS_MAX;
-use tidegate_flow::{SendCredit, SendOrder};
+use tidegate_flow::{SendCredit, SendLarge, SendOrder};
 use tidegate_wire::{Body, Data, Entry, payload_crc};
 
 use crate::event::Event;
@@ -38,13 +41,24 @@ pub(crate) enum OutRoute {
 }
 
 pub(crate) enum Queued {
-    Data { segment: Segment<Sealed>, len: u32, born_ns: u64 },
+    Data {
+        segment: Segment<Sealed>,
+        len: u32,
+        born_ns: u64,
+    },
+    /// A record in the partition's region.
+    Large {
+        region: Segment<Sealed>,
+        len: u32,
+        born_ns: u64,
+    },
     Event(Event),
 }
 
 pub(crate) struct OutChannel {
     pub route: OutRoute,
     pub credit: SendCredit,
+    pub large: SendLarge,
     pub order: SendOrder,
     pub queue: VecDeque<Queued>,
     born_ns: u64,
@@ -69,6 +83,8 @@ pub(crate) enum Taken {
     Data {
         entry: Entry,
         segment: Segment<Sealed>,
+        /// Where in the segment the payload starts; more than 0 for slices only.
+        offset: u32,
         len: u32,
         born_ns: u64,
     },
@@ -100,6 +116,10 @@ pub(crate) struct Partition {
     quota: u32,
     used: u32,
     spare: Option<Segment<Filling>>,
+    /// Where a record of more than a segment is written, while none is on its way. Beside the quota.
+    region: Option<Segment<Filling>>,
+    /// The largest such record; 0 if there is no region.
+    record_max: u32,
     /// Partly filled segments wait for the flush of their link.
     holds_back: bool,
     /// A broadcast partition fills one segment for all channels.
@@ -117,9 +137,11 @@ impl Partition {
         generation: u32,
         quota: u32,
         broadcast: bool,
+        region: Option<(Segment<Filling>, u32)>,
         routes: Vec<OutRoute>,
         holds_back: bool,
     ) -> Self {
+        let record_max = region.as_ref().map_or(0, |(_, record_max)| *record_max);
         let own = places(quota, routes.len());
         let local =
             |(place, route): (usize, &OutRoute)| matches!(route, OutRoute::Local(_)).then_some(place as u32);
@@ -134,6 +156,7 @@ impl Partition {
                 OutChannel {
                     route,
                     credit: SendCredit::new(number),
+                    large: SendLarge::new(number),
                     order: SendOrder::default(),
                     queue: VecDeque::with_capacity(own + EVENTS_MAX),
                     born_ns: 0,
@@ -158,6 +181,8 @@ impl Partition {
             quota,
             used: 0,
             spare: None,
+            region: region.map(|(region, _)| region),
+            record_max,
             // One segment of a broadcast is filled for all links, so none of them may hold it back.
             holds_back: holds_back && !broadcast,
             broadcast,
@@ -169,7 +194,7 @@ impl Partition {
     }
 
     pub fn writable(&self) -> bool {
-        self.spare.is_some()
+        self.spare.is_some() && self.region_ready()
     }
 
     /// Bytes of the heap that the channels take while nothing is queued.
@@ -194,7 +219,9 @@ impl Partition {
         let arena = shard.arena().clone();
         match arena.reopen(segment) {
             Ok(last) => {
-                if self.spare.is_none() {
+                if self.is_region(&arena, &last) {
+                    self.region = Some(last);
+                } else if self.spare.is_none() {
                     arena.set_holder(&last, Holder::new(HolderKind::Filling, self.index));
                     self.spare = Some(last);
                 } else {
@@ -219,6 +246,7 @@ impl Partition {
     pub fn drained(&self) -> bool {
         // The segments first: while any is out nobody need look through the channels.
         self.used == u32::from(self.spare.is_some())
+            && self.region_ready()
             && self.shared.is_none()
             && self
                 .channels
@@ -303,6 +331,7 @@ impl Partition {
             // Between a barrier and its resume the consumer reads nothing of this channel: events wait here, counted.
             Some(Queued::Event(_)) if out.credit.blocked_by().is_some() => Taken::Nothing,
             Some(Queued::Event(_)) => self.take_event(channel, number),
+            Some(Queued::Large { .. }) => self.take_large(channel, number, payload_room, unsealed, &arena),
             Some(Queued::Data { .. }) if out.credit.can_send() => {
                 if !payload_room {
                     return Taken::Nothing;
@@ -315,7 +344,7 @@ impl Partition {
                 let sequence = out.credit.take(backlog);
                 let crc = payload_crc(arena.bytes(&segment));
                 let entry = Entry::data(number, generation, sequence, backlog, Data::whole(len, crc));
-                Taken::Data { entry, segment, len, born_ns }
+                Taken::Data { entry, segment, offset: 0, len, born_ns }
             }
             _ => {
                 let queued = (out.data_queued + unsealed).min(u32::from(u16::MAX)) as u16;
@@ -358,6 +387,7 @@ impl Partition {
         }
         match out.queue.front() {
             Some(Queued::Event(_)) => now_if(out.credit.blocked_by().is_none()),
+            Some(Queued::Large { .. }) => now_if(out.large_may_leave()),
             None if self.filling[channel].is_some() && self.held_back(out) => Turn::AtFlush,
             _ if !self.sendable(channel) => Turn::Never,
             _ => now_if(out.credit.can_send() || out.credit.backlog_to_state(1).is_some()),
@@ -379,13 +409,18 @@ impl Partition {
         let out = &mut self.channels[channel];
         let OutRoute::Local(local) = &mut out.route else { return 0 };
         let mut handed = 0;
-        while local.has_room(matches!(out.queue.front(), Some(Queued::Data { .. }))) {
+        while local.has_room(!matches!(out.queue.front(), Some(Queued::Event(_)) | None)) {
             let item = match out.queue.pop_front() {
                 Some(Queued::Data { segment, born_ns, .. }) => {
                     out.data_queued -= 1;
                     handed += 1;
                     self.latency.departed(born_ns, &mut out.starved_ns, now_ns);
                     LocalItem::Data(Parcel::new(arena.clone(), segment, born_ns, now_ns))
+                }
+                Some(Queued::Large { region, born_ns, .. }) => {
+                    handed += 1;
+                    self.latency.departed(born_ns, &mut out.starved_ns, now_ns);
+                    LocalItem::Data(Parcel::new(arena.clone(), region, born_ns, now_ns))
                 }
                 Some(Queued::Event(event)) => {
                     out.events -= 1;
@@ -410,7 +445,8 @@ impl Partition {
         }
         let starved = match (&out.route, out.queue.front()) {
             (OutRoute::Remote { .. }, Some(Queued::Data { .. }) | None) => self.lacks_credit(channel),
-            (OutRoute::Local(_), Some(Queued::Data { .. })) => true,
+            (OutRoute::Remote { .. }, Some(Queued::Large { .. })) => !out.large.admitted(),
+            (OutRoute::Local(_), Some(Queued::Data { .. } | Queued::Large { .. })) => true,
             _ => false,
         };
         if starved {
@@ -431,6 +467,10 @@ impl Partition {
             let Some(returned) = local.take_return() else { return any };
             any = true;
             let segment = returned.open();
+            if self.is_region(shard.arena(), &segment) {
+                self.region_returned(segment, shard);
+                continue;
+            }
             // References move only through this thread, so the count can't change between the look and the release.
             let last = shard.arena().references(&segment) == 1;
             shard.release(segment);
@@ -457,7 +497,7 @@ impl Partition {
             self.give_back();
         }
         for item in queue {
-            if let Queued::Data { segment, .. } = item {
+            if let Queued::Data { segment, .. } | Queued::Large { region: segment, .. } = item {
                 self.returned(segment, shard);
             }
         }
@@ -469,7 +509,7 @@ impl Partition {
             self.close_channel(channel, shard);
         }
         let shared = self.shared.take().map(Draft::into_segment);
-        for segment in [self.spare.take(), shared].into_iter().flatten() {
+        for segment in [self.spare.take(), shared, self.region.take()].into_iter().flatten() {
             shard.release(segment);
         }
     }

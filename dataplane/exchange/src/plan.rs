@@ -33,6 +33,9 @@ pub struct AttemptPlan {
     pub epoch: u64,
     /// The attempt; unique within job and epoch, and never reused.
     pub attempt: u32,
+    /// Bytes of the largest record. What is above the segment size takes a region of every partition, and of every gate that
+    /// data of other TaskManagers enters; the same in all slots of the attempt.
+    pub record_max: u32,
     /// This slot's tasks.
     pub tasks: Vec<TaskPorts>,
     /// Data addresses of the TaskManagers that the channels name.
@@ -105,11 +108,17 @@ pub struct SegmentNeed {
     pub edge: String,
 }
 
-/// The segments that `plan` needs on slot `me`, and which edge asks for most.
+/// Segments of one region for a record of up to `record_max` bytes; 0 if such a record fits a segment.
+pub(crate) fn region_segments(record_max: u32, segment_size: u32) -> u32 {
+    if record_max <= segment_size { 0 } else { record_max.div_ceil(segment_size) }
+}
+
+/// The segments that `plan` needs on slot `me`, whose segments have `segment_size` bytes, and which edge asks for most.
 ///
 /// Per partition, gate and link: see [`limits`](crate::limits). A gate whose channels are all local needs none: it reads the
 /// producer's segments in place.
-pub fn segments_min(plan: &AttemptPlan, me: SlotId) -> SegmentNeed {
+pub fn segments_min(plan: &AttemptPlan, me: SlotId, segment_size: u32) -> SegmentNeed {
+    let region = region_segments(plan.record_max, segment_size);
     let mut need = SegmentNeed { min: 0, wanted: 0, edge: String::new() };
     let mut most = 0;
     let mut add = |min: u32, wanted: u32, edge: &str| {
@@ -123,12 +132,12 @@ pub fn segments_min(plan: &AttemptPlan, me: SlotId) -> SegmentNeed {
     for task in &plan.tasks {
         for partition in &task.partitions {
             let wanted = partition_wanted(partition.channels.len());
-            add(PARTITION_SEGMENTS_MIN, wanted, &partition.name);
+            add(PARTITION_SEGMENTS_MIN + region, wanted + region, &partition.name);
         }
         if let Some(gate) = &task.gate {
             let remote = remote_channels(gate, me);
             if remote > 0 {
-                add(GATE_SEGMENTS_MIN, gate_wanted(remote), &gate.name);
+                add(GATE_SEGMENTS_MIN + region, gate_wanted(remote) + region, &gate.name);
             }
         }
     }

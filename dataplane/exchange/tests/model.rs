@@ -111,7 +111,7 @@ fn open(host: usize, segments: u32, net: &SimNet, switch: &SimSwitch) -> Exchang
 
 fn plan(task: TaskPorts) -> AttemptPlan {
     let peers = (0..3).map(|host| (host as u64, address(host))).collect();
-    AttemptPlan { job: JOB, epoch: 1, attempt: 1, tasks: vec![task], peers }
+    AttemptPlan { job: JOB, epoch: 1, attempt: 1, record_max: 0, tasks: vec![task], peers }
 }
 
 impl World {

@@ -6,8 +6,9 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use common::stranger::*;
 use common::*;
-use tidegate_exchange::{EmitError, LinkError, LinkFault, PrepareError};
+use tidegate_exchange::{EmitError, LinkError, PrepareError};
 use tidegate_flow::Violation;
 use tidegate_wire::{
     Body, Data, Entry, HELLO_LEN, HELLO_REPLY_LEN, Hello, HelloReply, MANIFEST_MAX, ManifestWriter,
@@ -44,64 +45,6 @@ fn a_record_larger_than_a_segment_is_a_named_error_and_writes_nothing() {
     }
     assert!(output.writable());
     output.write(0, &"short".to_owned()).expect("a short one still fits");
-}
-
-/// A listener in the place of the producer, and the slot that dials it.
-fn consumer_of_a_stranger(act: impl FnOnce(TcpStream, Hello) + Send) -> LinkFault {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let address = listener.local_addr().expect("bound");
-    let process = Process::new(2, 64);
-    std::thread::scope(|scope| {
-        let stranger = scope.spawn(|| {
-            let (mut stream, _) = listener.accept().expect("the slot dials");
-            let mut bytes = [0; HELLO_LEN];
-            stream.read_exact(&mut bytes).expect("a hello");
-            let hello = Hello::parse(&bytes).expect("a valid hello");
-            act(stream, hello);
-        });
-        let mut slot = process.slot();
-        let plan = plan(vec![consumer(0, vec![channel(5, slot_id(1))])], &[(slot_id(1), address)]);
-        slot.prepare(&plan).expect("fits");
-        let fault = loop {
-            slot.turn();
-            if let Some(fault) = slot.take_fault() {
-                break fault;
-            }
-            slot.wait(Some(DEADLINE));
-        };
-        // The last words go out before the attempt is cancelled.
-        while !stranger.is_finished() {
-            slot.turn();
-            slot.wait(Some(std::time::Duration::from_millis(10)));
-        }
-        slot.cancel(JOB, 1);
-        run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
-        assert_eq!(slot.ports.segments_free(), slot.ports.segments());
-        fault
-    })
-}
-
-fn welcome(stream: &mut TcpStream, hello: &Hello) {
-    let mut reply = [0; HELLO_REPLY_LEN];
-    HelloReply { echo: hello.checksum(), refusal: None }.write(&mut reply);
-    stream.write_all(&reply).expect("the slot listens");
-}
-
-fn train(entries: &[Entry], payload: &[u8]) -> Vec<u8> {
-    let mut bytes = [0; MANIFEST_MAX];
-    let mut writer = ManifestWriter::new(&mut bytes, 0, 0);
-    for entry in entries {
-        writer.push(*entry).expect("room");
-    }
-    let len = writer.finish();
-    [&bytes[..len], payload].concat()
-}
-
-/// Reads to the end, so that the slot's last words do not meet a reset.
-fn drain(mut stream: TcpStream) -> Vec<u8> {
-    let mut rest = Vec::new();
-    let _ = stream.read_to_end(&mut rest);
-    rest
 }
 
 #[test]
@@ -173,10 +116,10 @@ fn a_corrupted_payload_is_found() {
 fn strange_channels_and_generations_are_refused() {
     let channel = consumer_of_a_stranger(|mut stream, hello| {
         welcome(&mut stream, &hello);
-        stream.write_all(&train(&[Entry::backlog(6, hello.attempt, 1)], &[])).expect("sent");
+        stream.write_all(&train(&[Entry::backlog(7, hello.attempt, 1)], &[])).expect("sent");
         drain(stream);
     });
-    assert_eq!(channel.error, LinkError::Violation(Violation::UnknownChannel { channel: 6, channels: 1 }));
+    assert_eq!(channel.error, LinkError::Violation(Violation::UnknownChannel { channel: 7, channels: 2 }));
     let generation = consumer_of_a_stranger(|mut stream, hello| {
         welcome(&mut stream, &hello);
         stream.write_all(&train(&[Entry::backlog(5, hello.attempt + 1, 1)], &[])).expect("sent");
@@ -308,7 +251,7 @@ fn strangers_are_refused_by_name() {
             (Hello { record_format: 9, ..right }, RefusalCode::RecordFormat),
             (Hello { channels: 2, ..right }, RefusalCode::Channels),
             (Hello { channels_hash: 1, ..right }, RefusalCode::Channels),
-            (Hello { version: 2, ..right }, RefusalCode::Version),
+            (Hello { version: tidegate_wire::VERSION + 1, ..right }, RefusalCode::Version),
             (Hello { to: tidegate_wire::SlotAddress { tm: 1, slot: 9 }, ..right }, RefusalCode::Slot),
             (Hello { from: tidegate_wire::SlotAddress { tm: 3, slot: 0 }, ..right }, RefusalCode::Slot),
         ];

@@ -52,6 +52,14 @@ impl SendCredit {
         self.next_sequence()
     }
 
+    /// A slice of an admitted record is sent, which spends none; `backlog` is what stays queued behind the record. Returns its
+    /// sequence number.
+    pub fn slice(&mut self, backlog: u16) -> u32 {
+        assert!(self.blocked_by.is_none(), "channel {} sends a slice behind a barrier", self.channel);
+        self.stated = backlog;
+        self.next_sequence()
+    }
+
     /// The sequence number of the next sequenced entry: data and events share one order (W-36).
     pub fn next_sequence(&mut self) -> u32 {
         let sequence = self.sequence;
@@ -191,6 +199,16 @@ impl ReceiveCredit {
             return Err(Violation::NoCredit { channel: self.channel, sequence });
         }
         self.outstanding -= 1;
+        self.backlog = u32::from(backlog);
+        Ok(())
+    }
+
+    /// A slice of an admitted record was announced, which spends no credit; `backlog` stays queued behind the record.
+    ///
+    /// # Errors
+    /// [`Violation::Sequence`].
+    pub fn handle_slice(&mut self, sequence: u32, backlog: u16) -> Result<(), Violation> {
+        self.handle_sequence(sequence)?;
         self.backlog = u32::from(backlog);
         Ok(())
     }

@@ -40,14 +40,30 @@ pub enum Violation {
         /// The sequence number of the data.
         sequence: u32,
     },
-    /// A payload is longer than a segment.
-    PayloadTooLong {
+    /// A record was asked for that fits a segment, or no region.
+    RecordTooLarge {
         /// The channel's number in the job.
         channel: u32,
-        /// The segment size, bytes.
+        /// The largest record of the attempt, bytes.
         limit: u32,
-        /// The length that was announced, bytes.
+        /// The size that was asked for, bytes.
         found: u32,
+    },
+    /// Data of a record larger than a segment came that was not admitted.
+    NotAdmitted {
+        /// The channel's number in the job.
+        channel: u32,
+        /// The size of the record, bytes.
+        found: u32,
+    },
+    /// A slice that is not the next of its record, or of another one.
+    OutOfPlace {
+        /// The channel's number in the job.
+        channel: u32,
+        /// Total and offset that come next, bytes.
+        expected: (u32, u32),
+        /// Total and offset that were announced, bytes.
+        found: (u32, u32),
     },
     /// A payload's checksum does not fit its bytes.
     Checksum {
@@ -96,12 +112,22 @@ impl fmt::Display for Violation {
             Self::NoCredit { channel, sequence } => {
                 write!(f, "peer sent data (sequence {sequence}) on channel {channel} that was never granted")
             }
-            Self::PayloadTooLong { channel, limit, found } => {
+            Self::RecordTooLarge { channel, limit, found } => write!(
+                f,
+                "peer asked for a region for a record of {found} bytes on channel {channel}, records in regions are larger than \
+                 a segment and have at most {limit}: give all TaskManagers the same configuration"
+            ),
+            Self::NotAdmitted { channel, found } => {
                 write!(
                     f,
-                    "peer announced a payload of {found} bytes on channel {channel}, a segment has {limit}"
+                    "peer sent a slice of a record of {found} bytes on channel {channel} that was not admitted"
                 )
             }
+            Self::OutOfPlace { channel, expected, found } => write!(
+                f,
+                "peer sent a slice at {} of a record of {} bytes on channel {channel}, expected at {} of {}",
+                found.1, found.0, expected.1, expected.0
+            ),
             Self::Checksum { channel, expected, found } => write!(
                 f,
                 "payload on channel {channel} is corrupted: checksum {found:#010x}, the manifest says {expected:#010x}"
@@ -132,7 +158,9 @@ impl Violation {
             Self::Generation { found, .. } => (ErrorCode::Generation, u64::from(found)),
             Self::Sequence { found, .. } => (ErrorCode::Sequence, u64::from(found)),
             Self::NoCredit { sequence, .. } => (ErrorCode::Credit, u64::from(sequence)),
-            Self::PayloadTooLong { found, .. } => (ErrorCode::Length, u64::from(found)),
+            Self::RecordTooLarge { found, .. } => (ErrorCode::Length, u64::from(found)),
+            Self::NotAdmitted { found, .. } => (ErrorCode::Credit, u64::from(found)),
+            Self::OutOfPlace { found: (_, offset), .. } => (ErrorCode::Length, u64::from(offset)),
             Self::Checksum { found, .. } => (ErrorCode::Checksum, u64::from(found)),
             Self::CreditOverflow { found, .. } => (ErrorCode::Credit, found),
             Self::TooManyEvents { limit, .. } => (ErrorCode::Order, u64::from(limit)),

@@ -35,7 +35,7 @@ impl ReceiveOrder {
             && match entry.body {
                 Body::CloseAck => self.close_sent,
                 _ if ended => false,
-                Body::Data(_) | Body::EndOfData => !self.data_ended,
+                Body::Data(_) | Body::Ask { .. } | Body::EndOfData => !self.data_ended,
                 Body::Barrier { checkpoint } => self.ascends(checkpoint, false),
                 Body::AbortMarker { checkpoint } => self.ascends(checkpoint, true),
                 _ => true,

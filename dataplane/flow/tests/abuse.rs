@@ -1,13 +1,15 @@
 //! What a hostile producer can say on a channel, against the wire crate's referee, which shares no code with this one: data
-//! without credit, twice, out of order, behind a barrier or an end, old entries again, checkpoints that fall. Both must take
+//! without credit, twice, out of order, behind a barrier or an end, slices that overlap, leave gaps or were not admitted, old
+//! entries again, checkpoints that fall. Both must take
 //! the same entries, and hold the same credit after each.
 
-use tidegate_flow::{ReceiveCredit, ReceiveOrder, Violation};
+use tidegate_flow::{ReceiveCredit, ReceiveLarge, ReceiveOrder, Violation};
 use tidegate_wire::referee::Referee;
 use tidegate_wire::{Body, Data, End, Entry};
 
 const CHANNEL: u32 = 7;
 const ATTEMPT: u32 = 3;
+const SEGMENT: u32 = 4096;
 const SEQUENCES: u32 = 100_000;
 /// Entries of one sequence, at most: it ends with the first that is refused.
 const ENTRIES: u32 = 40;
@@ -25,8 +27,11 @@ impl Random {
 struct Channel {
     order: ReceiveOrder,
     credit: ReceiveCredit,
+    large: ReceiveLarge,
     referee: Referee,
     closed: bool,
+    /// Total and next offset of the record that was asked for.
+    asked: Option<(u32, u32)>,
 }
 
 impl Channel {
@@ -34,14 +39,25 @@ impl Channel {
         Self {
             order: ReceiveOrder::default(),
             credit: ReceiveCredit::new(CHANNEL),
-            referee: Referee::new(End::Consumer, CHANNEL, ATTEMPT, 4096),
+            large: ReceiveLarge::new(CHANNEL, SEGMENT, 1 << 20),
+            referee: Referee::new(End::Consumer, CHANNEL, ATTEMPT, SEGMENT),
             closed: false,
+            asked: None,
         }
     }
 
     fn accept(&mut self, entry: &Entry) -> Result<(), Violation> {
         self.order.handle(entry)?;
+        self.large.handle(entry, self.credit.blocked())?;
         match entry.body {
+            Body::Ask { total } => {
+                self.asked = Some((total, 0));
+                Ok(())
+            }
+            Body::Data(data) if data.is_slice(SEGMENT) => {
+                self.asked = (!data.is_last()).then_some((data.total, data.offset + data.len));
+                self.credit.handle_slice(entry.sequence, entry.backlog)
+            }
             Body::Data(_) => self.credit.handle_data(entry.sequence, entry.backlog),
             Body::Barrier { checkpoint } => {
                 self.credit.handle_sequence(entry.sequence)?;
@@ -77,6 +93,13 @@ impl Channel {
         }
     }
 
+    fn admit(&mut self) {
+        if self.asked.is_some() && !self.large.admitted() && !self.closed {
+            let total = self.large.admit();
+            self.say(Body::Admit { total });
+        }
+    }
+
     fn close(&mut self) {
         if !std::mem::replace(&mut self.closed, true) {
             self.order.close_sent();
@@ -101,7 +124,17 @@ fn spoken(
     };
     let event = |body| Entry::sequenced(CHANNEL, ATTEMPT, sequence, body);
     let may_send = channel.credit.outstanding() > 0 || random.below(24) == 0;
-    match random.below(48) {
+    match random.below(56) {
+        48..=50 => Entry::control(CHANNEL, ATTEMPT, Body::Ask { total: 4090 + random.below(9000) as u32 }),
+        51..=55 => {
+            let (total, offset) = channel.asked.unwrap_or((5000, 0));
+            let skewed = |value: u32, random: &mut Random| value + (random.below(24) / 23) as u32;
+            let (total, offset) = (skewed(total, random), skewed(offset, random));
+            let left = total.saturating_sub(offset).max(1);
+            let len = [left, left.min(3000)][random.below(2) as usize];
+            let data = Data { len, total, offset: offset.min(total - len), crc: 0 };
+            Entry::data(CHANNEL, ATTEMPT, sequence, 1, data)
+        }
         0..=31 if may_send => {
             Entry::data(CHANNEL, ATTEMPT, sequence, random.below(4) as u16, Data::whole(8, 0))
         }
@@ -122,7 +155,7 @@ fn spoken(
     }
 }
 
-/// W-27, W-31 to W-33, W-36 to W-40: whatever the producer says, what one refuses the other does, too.
+/// W-25 to W-27, W-31 to W-33, W-36 to W-40, W-46, W-47: whatever the producer says, what one refuses the other does, too.
 #[test]
 fn credit_and_order_agree_with_the_referee() {
     let mut random = Random(0x7469_6465);
@@ -135,6 +168,7 @@ fn credit_and_order_agree_with_the_referee() {
                 0 | 1 => channel.grant(1 + random.below(4) as u32),
                 2 => channel.resume(random.below(3) as u32),
                 3 if random.below(8) == 0 => channel.close(),
+                4 | 5 => channel.admit(),
                 _ => {}
             }
             let entry = spoken(&mut random, &channel, next, &mut checkpoint, &history);

@@ -40,6 +40,12 @@ impl Segments {
         Self { minimum: GATE_SEGMENTS_MIN, wanted }
     }
 
+    /// Segments of a region for a record of up to `record_max` bytes; 0 if it fits a segment.
+    #[must_use]
+    pub const fn of_region(record_max: u32, segment_size: u32) -> u32 {
+        if record_max <= segment_size { 0 } else { record_max.div_ceil(segment_size) }
+    }
+
     /// What either end of a link to another TaskManager asks for.
     pub const OF_LINK: Self = Self { minimum: LINK_SEGMENTS, wanted: LINK_SEGMENTS };
 
@@ -81,15 +87,17 @@ pub struct EdgeNeed {
     pub links: u32,
 }
 
-/// What each slot of the placement must have, ascending by slot.
+/// What each slot of the placement must have, ascending by slot. `region` is what a record larger than a segment takes, in
+/// segments: each partition has such a region, and each gate that data of other TaskManagers enters. 0: there are none.
 ///
 /// A gate that several edges feed is counted once, for the first of them that comes from another TaskManager.
 #[must_use]
-pub fn segment_need(graph: &JobGraph, placement: &Placement) -> Vec<SlotNeed> {
-    placement.slots().into_iter().map(|slot| slot_need(graph, placement, slot)).collect()
+pub fn segment_need(graph: &JobGraph, placement: &Placement, region: u32) -> Vec<SlotNeed> {
+    placement.slots().into_iter().map(|slot| slot_need(graph, placement, slot, region)).collect()
 }
 
-fn slot_need(graph: &JobGraph, placement: &Placement, slot: SlotId) -> SlotNeed {
+fn slot_need(graph: &JobGraph, placement: &Placement, slot: SlotId, region: u32) -> SlotNeed {
+    let region = Segments { minimum: region, wanted: region };
     let mut tally = Tally {
         placement,
         slot,
@@ -101,6 +109,7 @@ fn slot_need(graph: &JobGraph, placement: &Placement, slot: SlotId) -> SlotNeed 
         for partition in graph.partitions(task) {
             partitions += 1;
             tally.ask(partition.edge, Segments::of_partition(partition.channels.len() as u32));
+            tally.ask(partition.edge, region);
             partition.channels.iter().for_each(|channel| tally.meet(channel.edge, channel.peer, Way::Out));
         }
         let Some(gate) = graph.gate(task) else { continue };
@@ -108,6 +117,7 @@ fn slot_need(graph: &JobGraph, placement: &Placement, slot: SlotId) -> SlotNeed 
         if let Some(first) = remote.first() {
             gates += 1;
             tally.ask(first.edge, Segments::of_gate(remote.len() as u32));
+            tally.ask(first.edge, region);
             remote.iter().for_each(|channel| tally.meet(channel.edge, channel.peer, Way::In));
         }
     }

@@ -73,7 +73,7 @@ fn fan_out(taskmanagers: [u64; 3]) -> Vec<SlotNeed> {
         vec![edge(0, 1, 0, Partitioner::KeyGroup)],
     );
     let offers: Vec<_> = (0..).zip(taskmanagers).map(|(number, tm)| slot(tm, number)).collect();
-    segment_need(&graph, &place(&graph, &offers).unwrap())
+    segment_need(&graph, &place(&graph, &offers).unwrap(), 0)
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn channels_to_one_slot_share_its_link_and_directions_do_not() {
             edge(1, 2, 0, Partitioner::Rebalance),
         ],
     );
-    let needs = segment_need(&graph, &place(&graph, &[slot(1, 0), slot(2, 0)]).unwrap());
+    let needs = segment_need(&graph, &place(&graph, &[slot(1, 0), slot(2, 0)]).unwrap(), 0);
     assert_eq!(needs.iter().map(|need| need.links).collect::<Vec<_>>(), [2, 2]);
     // Slot 1: two partitions and one gate; slot 2: one gate for both edges, and one partition.
     assert_eq!(needs[0].segments, Segments { minimum: 3 * 2 + 2 * 2, wanted: 33 + 33 + 34 + 2 * 2 });
@@ -135,7 +135,7 @@ fn only_the_remote_channels_of_a_gate_count() {
     let placement = place(&graph, &offers).unwrap();
     let consumer = placement.slot_of(task(1, 0));
     assert_eq!(consumer, slot(1, 1));
-    let needs = segment_need(&graph, &placement);
+    let needs = segment_need(&graph, &placement, 0);
     let need = needs.iter().find(|need| need.slot == consumer).unwrap();
     assert_eq!((need.gates, need.links), (1, 2));
     assert_eq!(need.segments, Segments { minimum: 2 + 2 * 2, wanted: (2 * 2 + 32) + 2 * 2 });
@@ -144,7 +144,7 @@ fn only_the_remote_channels_of_a_gate_count() {
 #[test]
 fn a_job_without_edges_needs_nothing() {
     let graph = graph(vec![vertex(0, "source", 1, "a")], vec![]);
-    let needs = segment_need(&graph, &place(&graph, &offers(1, 1)).unwrap());
+    let needs = segment_need(&graph, &place(&graph, &offers(1, 1)).unwrap(), 0);
     assert_eq!((needs[0].segments, &needs[0].most), (Segments::default(), &None));
 }
 
@@ -184,7 +184,7 @@ proptest! {
     fn needs_add_up(graph in any_graph(), taskmanagers in 1..4_u64) {
         let needed: u32 = graph.slots_needed().iter().map(|(_, slots)| slots).sum();
         let placement = place(&graph, &offers(taskmanagers, needed)).unwrap();
-        let needs = segment_need(&graph, &placement);
+        let needs = segment_need(&graph, &placement, 0);
         prop_assert_eq!(needs.len() as u32, needed);
         for need in &needs {
             prop_assert!(need.segments.minimum <= need.segments.wanted);

@@ -16,7 +16,9 @@ pub(crate) fn send_bytes(arena: &Arena, parts: &SendParts) -> u64 {
 
 /// Room of a receive. Every part lies within its segment, or the caller misuses the ring.
 pub(crate) fn receive_bytes(arena: &Arena, parts: &ReceiveParts) -> u64 {
-    parts.iter().map(|part| check(part.offset, part.len, arena.segment_size() as u64)).sum()
+    let check =
+        |part: &crate::ReceivePart| check(part.offset, part.len, u64::from(arena.capacity_of(&part.segment)));
+    parts.iter().map(check).sum()
 }
 
 fn check(offset: u32, len: u32, limit: u64) -> u64 {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use tidegate_exchange::{AttemptPlan, ChannelPlan, GatePlan, PartitionPlan, SlotId, TaskPorts, segments_min};
-use tidegate_graph::{Channel, JobGraph, Partitioner, Placement, SlotOffer, Subtask, place, segment_need};
+use tidegate_graph::{
+    Channel, JobGraph, Partitioner, Placement, Segments, SlotOffer, Subtask, place, segment_need,
+};
 use tidegate_stream::testing::{collect, items};
 use tidegate_stream::{Args, Job, JobEntry, JobResult, Jobs};
 
@@ -52,16 +54,21 @@ fn both_sides_count_the_same_segments() {
             .flat_map(|taskmanager| (0..slots).map(move |slot| SlotOffer { taskmanager, slot }))
             .collect();
         let placement = place(&graph, &offers).expect("there are slots enough");
-        for need in segment_need(&graph, &placement) {
+        for (need, record_max) in [0, 100_000].into_iter().flat_map(|record_max| {
+            segment_need(&graph, &placement, Segments::of_region(record_max, 4096))
+                .into_iter()
+                .map(move |need| (need, record_max))
+        }) {
             let tasks = placement.tasks_in(need.slot).into_iter().zip(0..);
             let plan = AttemptPlan {
                 job: 1,
                 epoch: 1,
                 attempt: 1,
+                record_max,
                 tasks: tasks.map(|(subtask, task)| ports(&graph, &placement, subtask, task)).collect(),
                 peers: BTreeMap::new(),
             };
-            let reserved = segments_min(&plan, slot_id(need.slot));
+            let reserved = segments_min(&plan, slot_id(need.slot), 4096);
             let counted = (need.segments.minimum, need.segments.wanted);
             assert_eq!((reserved.min, reserved.wanted), counted, "{:?} of {parallelism}", need.slot);
         }

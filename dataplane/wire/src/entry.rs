@@ -38,6 +38,10 @@ pub enum Kind {
     CloseAck = 11,
     /// What one end holds against the other, or against itself.
     Error = 12,
+    /// The channel's next record is larger than a segment: it wants a region at the consumer.
+    Ask = 13,
+    /// The region is there: the record's slices may come.
+    Admit = 14,
 }
 
 /// The two ends of a link. Data flows from the producer to the consumer; the consumer dials (W-1).
@@ -51,7 +55,7 @@ pub enum End {
 
 impl Kind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Data,
         Self::Barrier,
         Self::AbortMarker,
@@ -64,6 +68,8 @@ impl Kind {
         Self::Close,
         Self::CloseAck,
         Self::Error,
+        Self::Ask,
+        Self::Admit,
     ];
 
     /// The kind with this number on the wire, if there is one.
@@ -76,7 +82,7 @@ impl Kind {
     #[must_use]
     pub const fn sent_by(self, end: End) -> bool {
         match self {
-            Self::Grant | Self::Resume | Self::Close => matches!(end, End::Consumer),
+            Self::Grant | Self::Resume | Self::Close | Self::Admit => matches!(end, End::Consumer),
             Self::Error => true,
             _ => matches!(end, End::Producer),
         }
@@ -97,7 +103,8 @@ impl Kind {
         )
     }
 
-    /// Whether an entry of this kind spends one credit (W-38). Control never does, so data cannot starve it.
+    /// Whether an entry of this kind spends one credit, unless it is a slice (W-38). Control never does, so data cannot starve
+    /// it.
     #[must_use]
     pub const fn needs_credit(self) -> bool {
         matches!(self, Self::Data)
@@ -107,7 +114,7 @@ impl Kind {
 /// One payload, as its entry announces it (W-25).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Data {
-    /// Bytes of this payload, 1 to the agreed segment size.
+    /// Bytes of this payload, 1 to the agreed segment size; of a slice, to [`PAYLOAD_MAX`].
     pub len: u32,
     /// Bytes of the whole that this payload is a slice of; equal to `len` where it is no slice.
     pub total: u32,
@@ -124,10 +131,10 @@ impl Data {
         Self { len, total: len, offset: 0, crc }
     }
 
-    /// Whether this payload is a part of one record that is too large for a payload (W-26).
+    /// Whether this payload is all or part of one record that is larger than a segment (W-26).
     #[must_use]
-    pub const fn is_slice(&self) -> bool {
-        self.len != self.total
+    pub const fn is_slice(&self, segment_size: u32) -> bool {
+        self.total > segment_size
     }
 
     /// Whether this payload ends the whole that it belongs to (W-26); true of every payload that is no slice.
@@ -195,6 +202,16 @@ pub enum Body {
         /// What was found, by code.
         detail: u64,
     },
+    /// A record larger than a segment comes next (W-46).
+    Ask {
+        /// Its bytes, 1 to [`RECORD_MAX`].
+        total: u32,
+    },
+    /// There is a region for the record that was asked for (W-47).
+    Admit {
+        /// Its bytes, as they were asked for.
+        total: u32,
+    },
 }
 
 impl Body {
@@ -214,6 +231,8 @@ impl Body {
             Self::Close => Kind::Close,
             Self::CloseAck => Kind::CloseAck,
             Self::Error { .. } => Kind::Error,
+            Self::Ask { .. } => Kind::Ask,
+            Self::Admit { .. } => Kind::Admit,
         }
     }
 
@@ -269,7 +288,7 @@ impl Entry {
         Self { channel, generation, backlog: 0, sequence, body }
     }
 
-    /// An entry outside the channel's order: grant, resume, close, error.
+    /// An entry outside the channel's order: grant, resume, close, error, ask, admit.
     #[must_use]
     pub const fn control(channel: u32, generation: u32, body: Body) -> Self {
         Self { channel, generation, backlog: 0, sequence: 0, body }
@@ -320,6 +339,7 @@ impl Entry {
                 let [low, high, ..] = wide(detail, [0, 0]);
                 [u32::from(code), 0, low, high]
             }
+            Body::Ask { total } | Body::Admit { total } => [total, 0, 0, 0],
             Body::Backlog | Body::EndOfData | Body::EndOfPartition | Body::Close | Body::CloseAck => [0; 4],
         };
         raw::Entry {
@@ -426,6 +446,11 @@ fn decode_body(entry: u8, kind: Kind, words: [u32; 4]) -> Result<Body, WireError
             Ok(code) if code != 0 => (Body::Error { code, detail: narrow(c, d) }, b),
             _ => return Err(WireError::Code { entry, found: a }),
         },
+        Kind::Ask | Kind::Admit if a == 0 || a > RECORD_MAX => {
+            return Err(WireError::Payload { entry, len: 0, total: a, offset: 0 });
+        }
+        Kind::Ask => (Body::Ask { total: a }, b | c | d),
+        Kind::Admit => (Body::Admit { total: a }, b | c | d),
         Kind::Backlog => (Body::Backlog, a | b | c | d),
         Kind::EndOfData => (Body::EndOfData, a | b | c | d),
         Kind::EndOfPartition => (Body::EndOfPartition, a | b | c | d),

@@ -18,12 +18,14 @@ pub const MANIFEST_MAX: usize = HEADER_LEN + ENTRY_LEN * ENTRIES_MAX;
 pub const SEGMENT_MIN: u32 = 4 * 1024;
 /// Largest segment that two ends may agree on, in bytes (W-7).
 pub const SEGMENT_MAX: u32 = 1024 * 1024;
-/// Most bytes of one payload (W-15): it is received into one segment. The agreed segment size is the tighter bound.
+/// Most bytes of one payload (W-15): it is received into one segment, and the agreed segment size is the tighter bound; or it
+/// is a slice, received into the region of its record.
 pub const PAYLOAD_MAX: u32 = SEGMENT_MAX;
 /// Most payload bytes of one train (W-15).
 pub const TRAIN_PAYLOAD_MAX: u64 = PAYLOADS_MAX as u64 * PAYLOAD_MAX as u64;
-/// Most bytes of one record that travels in slices (W-15): the receiver has to hold it whole before anybody sees it.
-pub const RECORD_MAX: u32 = 64 * 1024 * 1024;
+/// Most bytes of one record that travels in slices (W-15): the receiver holds it whole, in one piece, before anybody sees it.
+/// 16 MiB of content, and a page for what its format puts around it.
+pub const RECORD_MAX: u32 = 16 * 1024 * 1024 + 4096;
 /// Most credits in one grant or resume (W-15): a shard of 1 GiB has no more segments of the smallest size.
 pub const CREDITS_MAX: u32 = (1 << 30) / SEGMENT_MIN;
 /// Most channels of one link (W-7): a slot pair has one channel per edge between its tasks; this is far beyond any job.

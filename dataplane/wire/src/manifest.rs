@@ -12,7 +12,7 @@ use crate::raw::{self, ArchivedHeader, HEADER_CHECKSUM_AT};
 /// First four bytes of a train: "TGTR" (W-14).
 pub const TRAIN_MAGIC: u32 = u32::from_le_bytes(*b"TGTR");
 /// The protocol version that this build speaks (W-44).
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// What the first bytes of a train amount to so far.
 #[derive(Clone, Copy, Debug)]

@@ -50,8 +50,10 @@ pub struct Referee {
     /// The newest checkpoint, and whether it was aborted.
     checkpoint: Option<(u64, bool)>,
     watermark: Option<i64>,
-    /// Total and next offset of a record of which slices are missing.
+    /// Total and next offset of a record that was asked for and of which slices are missing.
     slices: Option<(u32, u32)>,
+    /// Whether those may come.
+    admitted: bool,
     data_ended: bool,
     partition_ended: bool,
     closed: bool,
@@ -74,6 +76,7 @@ impl Referee {
             checkpoint: None,
             watermark: None,
             slices: None,
+            admitted: false,
             data_ended: false,
             partition_ended: false,
             closed: false,
@@ -150,6 +153,16 @@ impl Referee {
                 self.data_ended = true;
                 self.partition_ended = true;
             }
+            Body::Ask { total } => {
+                rule(total > self.segment_size, 46, ErrorCode::Length)?;
+                let free = self.slices.is_none() && self.open_barrier.is_none() && !self.data_ended;
+                rule(free, 46, ErrorCode::Order)?;
+                self.slices = Some((total, 0));
+            }
+            Body::Admit { total } => {
+                rule(self.slices == Some((total, 0)) && !self.admitted, 47, ErrorCode::Order)?;
+                self.admitted = true;
+            }
             Body::Close => self.closed = true,
             Body::CloseAck => {
                 rule(self.closed, 33, ErrorCode::Order)?;
@@ -163,12 +176,25 @@ impl Referee {
 
     fn observe_data(&mut self, data: Data) -> Result<(), Breach> {
         rule(!self.data_ended && self.open_barrier.is_none(), 37, ErrorCode::Order)?;
+        if data.is_slice(self.segment_size) {
+            return self.observe_slice(data);
+        }
+        rule(self.slices.is_none(), 26, ErrorCode::Order)?;
         rule(self.credits > 0, 38, ErrorCode::Credit)?;
-        rule(data.len <= self.segment_size, 15, ErrorCode::Length)?;
+        rule(data == Data::whole(data.len, data.crc), 25, ErrorCode::Length)?;
         self.credits -= 1;
-        let expected = self.slices.unwrap_or((data.total, 0));
-        rule((data.total, data.offset) == expected, 26, ErrorCode::Length)?;
-        self.slices = if data.is_last() { None } else { Some((data.total, data.offset + data.len)) };
+        Ok(())
+    }
+
+    /// A slice spends no credit: the region was set aside for all of them (W-47).
+    fn observe_slice(&mut self, data: Data) -> Result<(), Breach> {
+        rule(self.admitted, 47, ErrorCode::Credit)?;
+        rule(self.slices == Some((data.total, data.offset)), 26, ErrorCode::Length)?;
+        if data.is_last() {
+            (self.slices, self.admitted) = (None, false);
+        } else {
+            self.slices = Some((data.total, data.offset + data.len));
+        }
         Ok(())
     }
 

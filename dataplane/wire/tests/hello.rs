@@ -36,7 +36,7 @@ fn resealed(change: impl FnOnce(&mut [u8])) -> [u8; HELLO_LEN] {
 fn golden_hello() {
     #[rustfmt::skip]
     let expected: [u8; 124] = [
-        b'T', b'G', b'H', b'I', 1, 0, 0, 0, 0, 0x80, 0, 0, 4, 0, 0, 0,
+        b'T', b'G', b'H', b'I', 2, 0, 0, 0, 0, 0x80, 0, 0, 4, 0, 0, 0,
         0xFF, 0xEE, 0xDD, 0xCC, 0xBB, 0xAA, 0x99, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x00,
         0x88, 0x88, 0x77, 0x77, 0x66, 0x66, 0x55, 0x55, 0x44, 0x44, 0x33, 0x33, 0x22, 0x22, 0x11, 0x11,
         5, 0, 0, 0, 0, 0, 0, 0, 0xA1, 0, 0, 0, 0, 0, 0, 0,
@@ -58,7 +58,7 @@ fn golden_reply() {
     let refusal = Refusal { code: RefusalCode::Epoch, expected: 0x0807_0605_0403_0201, found: 9 };
     #[rustfmt::skip]
     let expected: [u8; 28] = [
-        b'T', b'G', b'R', b'E', 1, 0, 3, 0, 1, 2, 3, 4, 5, 6, 7, 8,
+        b'T', b'G', b'R', b'E', 2, 0, 3, 0, 1, 2, 3, 4, 5, 6, 7, 8,
         9, 0, 0, 0, 0, 0, 0, 0, 0x44, 0x33, 0x22, 0x11,
     ];
     let bytes = reply_bytes(&HelloReply { echo: 0x1122_3344, refusal: Some(refusal) });
@@ -102,15 +102,15 @@ fn hellos_are_refused_by_name() {
     );
 
     let mut damaged = bytes_of(&hello());
-    damaged[4] = 2;
+    damaged[4] = 3;
     assert_eq!(refusal(damaged).code, RefusalCode::Garbage, "the checksum comes before the version");
 
     let newer = resealed(|bytes| {
-        bytes[4] = 2;
+        bytes[4] = 3;
         bytes[6] = 1;
         bytes[8] = 1;
     });
-    let expected = Refusal { code: RefusalCode::Version, expected: 1, found: 2 };
+    let expected = Refusal { code: RefusalCode::Version, expected: 2, found: 3 };
     assert_eq!(refusal(newer), expected, "another version is told so, whatever else it says");
 
     for at in [6, 7, 84, 87, 104, 115, 123] {

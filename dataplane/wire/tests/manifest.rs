@@ -40,7 +40,7 @@ fn with_entry(entry: Entry, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
 /// W-2, W-14, W-16, W-22: the bytes of a header and an entry, one by one.
 #[test]
 fn golden_manifest() {
-    let data = Data { len: 0x0001_0203, total: 0x0203_0405, offset: 0x0102_0304, crc: 0x1122_3344 };
+    let data = Data { len: 0x0001_0203, total: 0x00F3_F4F5, offset: 0x0082_8384, crc: 0x1122_3344 };
     let bytes = write(
         0x0807_0605_0403_0201,
         0x1817_1615_1413_1211,
@@ -48,7 +48,7 @@ fn golden_manifest() {
     );
     #[rustfmt::skip]
     let header: [u8; 56] = [
-        b'T', b'G', b'T', b'R', 1, 0, 1, 0, 1, 0, 0, 0, 96, 0, 0, 0,
+        b'T', b'G', b'T', b'R', 2, 0, 1, 0, 1, 0, 0, 0, 96, 0, 0, 0,
         0x03, 0x02, 0x01, 0, 0, 0, 0, 0, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,
         1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0,
         0, 0, 0, 0, 0, 0, 0, 0,
@@ -56,7 +56,7 @@ fn golden_manifest() {
     #[rustfmt::skip]
     let entry: [u8; 32] = [
         0xA0, 0xA1, 0xA2, 0xA3, 0xB0, 0xB1, 0xB2, 0xB3, 1, 0, 0xD0, 0xD1, 0xC0, 0xC1, 0xC2, 0xC3,
-        0x03, 0x02, 0x01, 0x00, 0x05, 0x04, 0x03, 0x02, 0x04, 0x03, 0x02, 0x01, 0x44, 0x33, 0x22, 0x11,
+        0x03, 0x02, 0x01, 0x00, 0xF5, 0xF4, 0xF3, 0x00, 0x84, 0x83, 0x82, 0x00, 0x44, 0x33, 0x22, 0x11,
     ];
     assert_eq!(bytes[..56], header);
     assert_eq!(bytes[64..], entry);
@@ -66,13 +66,13 @@ fn golden_manifest() {
 }
 
 /// Of entries and header, computed once and kept.
-const GOLDEN_CHECKSUMS: [u8; 8] = [132, 55, 238, 116, 209, 41, 36, 150];
+const GOLDEN_CHECKSUMS: [u8; 8] = [201, 245, 250, 92, 185, 125, 148, 18];
 
 /// W-23, W-24: the body bytes of every kind.
 #[test]
 fn golden_bodies() {
     #[rustfmt::skip]
-    let expected: [(u8, [u8; 16]); 12] = [
+    let expected: [(u8, [u8; 16]); 14] = [
         (1, [0, 16, 0, 0, 0x10, 0x27, 0, 0, 0, 16, 0, 0, 0xEF, 0xBE, 0xAD, 0xDE]),
         (2, [8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
         (3, [9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
@@ -85,6 +85,8 @@ fn golden_bodies() {
         (10, [0; 16]),
         (11, [0; 16]),
         (12, [6, 0, 0, 0, 0, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0]),
+        (13, [0x10, 0x27, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (14, [0x10, 0x27, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     ];
     for (entry, (kind, body)) in one_of_each().into_iter().zip(expected) {
         let bytes = write(0, 0, &[entry]);
@@ -96,8 +98,9 @@ fn golden_bodies() {
 /// W-23: who sends what, what is sequenced, what costs credit.
 #[test]
 fn the_table_of_kinds() {
-    let by_consumer = [Kind::Grant, Kind::Resume, Kind::Close];
-    let unsequenced = [Kind::Backlog, Kind::Grant, Kind::Resume, Kind::Close, Kind::Error];
+    let by_consumer = [Kind::Grant, Kind::Resume, Kind::Close, Kind::Admit];
+    let unsequenced =
+        [Kind::Backlog, Kind::Grant, Kind::Resume, Kind::Close, Kind::Error, Kind::Ask, Kind::Admit];
     for (number, kind) in (1_u8..).zip(Kind::ALL) {
         assert_eq!((kind as u8, Kind::from_byte(number)), (number, Some(kind)));
         assert_eq!(kind.sent_by(End::Consumer), by_consumer.contains(&kind) || kind == Kind::Error);
@@ -105,7 +108,7 @@ fn the_table_of_kinds() {
         assert_eq!(kind.is_sequenced(), !unsequenced.contains(&kind));
         assert_eq!(kind.needs_credit(), kind == Kind::Data);
     }
-    assert_eq!((Kind::from_byte(0), Kind::from_byte(13)), (None, None));
+    assert_eq!((Kind::from_byte(0), Kind::from_byte(15)), (None, None));
 }
 
 /// W-34: the codes of errors, and the code for each way to be wrong.
@@ -194,7 +197,7 @@ fn counts_and_lengths_are_checked_first() {
 #[test]
 fn headers_are_refused_by_name() {
     assert_eq!(refusal(&[0; 64]), WireError::Magic { found: 0 });
-    assert_eq!(refusal(&resealed(|bytes| bytes[4] = 2)), WireError::Version { expected: 1, found: 2 });
+    assert_eq!(refusal(&resealed(|bytes| bytes[4] = 1)), WireError::Version { expected: 2, found: 1 });
     let mut bytes = resealed(|_| ());
     bytes[30] ^= 1;
     assert!(matches!(refusal(&bytes), WireError::HeaderChecksum { .. }));
@@ -231,7 +234,7 @@ fn unused_fields_are_refused() {
         }
         let first_unused = match kind {
             Kind::Data | Kind::Resume => continue,
-            Kind::Error => 20,
+            Kind::Error | Kind::Ask | Kind::Admit => 20,
             Kind::Barrier | Kind::AbortMarker | Kind::Watermark | Kind::Grant => 24,
             _ => 16,
         };
@@ -242,7 +245,7 @@ fn unused_fields_are_refused() {
 /// W-23: kinds that do not exist.
 #[test]
 fn unknown_kinds_are_refused() {
-    for found in [0, 13, 0x80, 0xFF] {
+    for found in [0, 15, 0x80, 0xFF] {
         let bytes = with_entry(Entry::control(1, 1, Body::Close), |entry| entry[8] = found);
         assert_eq!(refusal(&bytes), WireError::Kind { entry: 0, found });
     }
@@ -274,9 +277,20 @@ fn payload_measures_have_bounds() {
         });
         assert_eq!(refusal(&bytes), WireError::Payload { entry: 0, len, total, offset });
     }
-    assert!(!Data::whole(5, 0).is_slice() && Data::whole(5, 0).is_last());
+    assert!(!Data::whole(14, 0).is_slice(14) && Data::whole(15, 0).is_slice(14));
     let slice = Data { len: 5, total: 15, offset: 5, crc: 0 };
-    assert!(slice.is_slice() && !slice.is_last() && Data { offset: 10, ..slice }.is_last());
+    assert!(slice.is_slice(14) && !slice.is_last() && Data { offset: 10, ..slice }.is_last());
+}
+
+/// W-15, W-46, W-47: the size of a record that is asked for and admitted, at its edges.
+#[test]
+fn asks_and_admits_have_bounds() {
+    for body in [|total| Body::Ask { total }, |total| Body::Admit { total }] {
+        let fits = |total| Entry::control(1, 1, body(total)).is_well_formed();
+        assert_eq!([0, 1, RECORD_MAX, RECORD_MAX + 1, u32::MAX].map(fits), [false, true, true, false, false]);
+        let bytes = with_entry(Entry::control(1, 1, body(1)), |entry| entry[16] = 0);
+        assert_eq!(refusal(&bytes), WireError::Payload { entry: 0, len: 0, total: 0, offset: 0 });
+    }
 }
 
 /// W-15, W-30, W-31: credits at their edges.

@@ -30,6 +30,14 @@ fn slice(sequence: u32, offset: u32, len: u32, total: u32) -> Entry {
     Entry::data(CHANNEL, ATTEMPT, sequence, 0, Data { len, total, offset, crc: 0 })
 }
 
+fn ask(total: u32) -> Entry {
+    Entry::control(CHANNEL, ATTEMPT, Body::Ask { total })
+}
+
+fn admit(total: u32) -> Entry {
+    Entry::control(CHANNEL, ATTEMPT, Body::Admit { total })
+}
+
 fn event(sequence: u32, body: Body) -> Entry {
     Entry::sequenced(CHANNEL, ATTEMPT, sequence, body)
 }
@@ -120,10 +128,13 @@ fn credit() {
     assert_eq!(lawful_at(End::Consumer, &[grant(2, 0), data(0), grant(3, 0)]).credits(), 4);
 }
 
-/// W-15: a payload longer than the agreed segment.
+/// W-25, W-47: a payload longer than the agreed segment is a slice, and no credit pays for it; a part of a record that would
+/// fit is nothing at all.
 #[test]
 fn payloads_fit_the_agreed_segment() {
-    breaks(15, ErrorCode::Length, &[grant(1, 0), slice(0, 0, SEGMENT + 1, SEGMENT + 1)]);
+    breaks(47, ErrorCode::Credit, &[grant(1, 0), slice(0, 0, SEGMENT + 1, SEGMENT + 1)]);
+    breaks(25, ErrorCode::Length, &[grant(1, 0), slice(0, 0, SEGMENT - 1, SEGMENT)]);
+    lawful_at(End::Consumer, &[ask(SEGMENT + 1), admit(SEGMENT + 1), slice(0, 0, SEGMENT + 1, SEGMENT + 1)]);
 }
 
 /// W-27, W-37, W-39: a barrier voids what was granted and stops data until its own resume.
@@ -183,16 +194,47 @@ fn backlogs_change_nothing() {
 /// W-26: the slices of a record follow each other and fill it.
 #[test]
 fn slices() {
-    let first = [grant(9, 0), slice(0, 0, 4000, 9000), slice(1, 4000, 4000, 9000)];
-    let mut whole = first.to_vec();
-    whole.extend([slice(2, 8000, 1000, 9000), data(3)]);
-    lawful_at(End::Consumer, &whole);
+    let asked = [grant(1, 0), ask(9000), admit(9000)];
+    let first = [&asked[..], &[slice(0, 0, 4000, 9000), slice(1, 4000, 4000, 9000)]].concat();
+    let whole = [&first[..], &[slice(2, 8000, 1000, 9000), data(3)]].concat();
+    assert_eq!(lawful_at(End::Consumer, &whole).credits(), 0, "slices spend none");
 
-    for wrong in [slice(2, 8000, 1000, 8999 + 1000), slice(2, 4000, 4000, 9000), data(2)] {
+    // Another total, an overlap, a gap, another record in the middle, and a first slice that is none.
+    for wrong in [slice(2, 8000, 1000, 9999), slice(2, 4000, 4000, 9000), slice(2, 8500, 500, 9000)] {
         breaks(26, ErrorCode::Length, &[&first[..], &[wrong]].concat());
     }
-    breaks(26, ErrorCode::Order, &[&first[..], &[barrier(2, 1)]].concat());
-    breaks(26, ErrorCode::Length, &[grant(9, 0), slice(0, 4000, 4000, 9000)]);
+    breaks(26, ErrorCode::Length, &[&first[..], &[slice(2, 0, 5000, 5000)]].concat());
+    breaks(26, ErrorCode::Length, &[&asked[..], &[slice(0, 4000, 4000, 9000)]].concat());
+    for other in [data(2), barrier(2, 1), abort(2, 1), event(2, Body::EndOfData)] {
+        breaks(26, ErrorCode::Order, &[&first[..], &[other]].concat());
+        let other = Entry { sequence: 0, ..other };
+        breaks(26, ErrorCode::Order, &[&asked[..2], &[other]].concat());
+    }
+}
+
+/// W-46: what may be asked for, and when.
+#[test]
+fn asks() {
+    breaks(46, ErrorCode::Length, &[ask(SEGMENT)]);
+    breaks(46, ErrorCode::Order, &[ask(9000), ask(9000)]);
+    breaks(46, ErrorCode::Order, &[ask(9000), admit(9000), slice(0, 0, 4000, 9000), ask(5000)]);
+    breaks(46, ErrorCode::Order, &[barrier(0, 1), ask(9000)]);
+    breaks(46, ErrorCode::Order, &[event(0, Body::EndOfData), ask(9000)]);
+    breaks(37, ErrorCode::Order, &[event(0, Body::EndOfPartition), ask(9000)]);
+    lawful_at(End::Consumer, &[barrier(0, 1), resume(1, 0), ask(9000), close(), event(1, Body::CloseAck)]);
+}
+
+/// W-47: an admit answers an ask, once and for its total, and without one no slice comes.
+#[test]
+fn admits() {
+    breaks(47, ErrorCode::Order, &[admit(9000)]);
+    breaks(47, ErrorCode::Order, &[ask(9000), admit(9001)]);
+    breaks(47, ErrorCode::Order, &[ask(9000), admit(9000), admit(9000)]);
+    breaks(37, ErrorCode::Order, &[ask(9000), close(), admit(9000)]);
+    breaks(47, ErrorCode::Credit, &[grant(9, 0), slice(0, 0, 4000, 9000)]);
+    breaks(47, ErrorCode::Credit, &[grant(9, 0), ask(9000), slice(0, 0, 4000, 9000)]);
+    let one = [ask(5000), admit(5000), slice(0, 0, 5000, 5000)];
+    breaks(47, ErrorCode::Credit, &[&one[..], &[slice(1, 0, 5000, 5000)]].concat());
 }
 
 /// W-32, W-37: what may follow the ends.
@@ -230,7 +272,10 @@ fn closing() {
         breaks(37, ErrorCode::Order, &[&history[..], &[late]].concat());
     }
     // Closing in the middle of a record: its rest never comes.
-    lawful_at(End::Consumer, &[grant(2, 0), slice(0, 0, 4000, 9000), close(), event(1, Body::CloseAck)]);
+    lawful_at(
+        End::Consumer,
+        &[ask(9000), admit(9000), slice(0, 0, 4000, 9000), close(), event(1, Body::CloseAck)],
+    );
 }
 
 /// W-34, W-42: an error of one channel is no breach, and no last word.

@@ -110,6 +110,7 @@ impl Bench {
             job: JOB,
             epoch: 1,
             attempt: ATTEMPT,
+            record_max: 0,
             tasks: vec![task],
             peers: [(STRANGER.taskmanager, address)].into(),
         };

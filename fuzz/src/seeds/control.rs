@@ -115,6 +115,7 @@ pub fn rpc(seeds: &mut Seeds) {
         epoch_seen: 2,
         segment_size: 32 << 10,
         segments_per_slot: 64,
+        record_max: 0,
         links_per_slot: 32,
         memory: Default::default(),
         driver: Default::default(),
@@ -217,6 +218,7 @@ fn prepare() -> Prepare {
         restored: Some(4),
         first_checkpoint: ID,
         checkpoints: "jobs/7/checkpoints".into(),
+        record_max: 0,
         slots: vec![SlotPlan { slot: 0, tasks: vec![task], peers, memory: Default::default() }],
     }
 }

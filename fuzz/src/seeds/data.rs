@@ -14,7 +14,7 @@ use crate::records::{Event, Everything, TextKey, Tick};
 use crate::state::{GROUPS, snapshot};
 
 /// One well-formed entry of each kind.
-fn one_of_each() -> [Entry; 12] {
+fn one_of_each() -> [Entry; 14] {
     [
         Entry::data(7, 3, 0, 2, Data { len: 4096, total: 10_000, offset: 4096, crc: 0xDEAD_BEEF }),
         Entry::sequenced(7, 3, 1, Body::Barrier { checkpoint: 0x0102_0304_0506_0708 }),
@@ -28,6 +28,8 @@ fn one_of_each() -> [Entry; 12] {
         Entry::control(7, 3, Body::Close),
         Entry::sequenced(7, 3, 6, Body::CloseAck),
         Entry::link_error(6, 99),
+        Entry::control(7, 3, Body::Ask { total: 10_000 }),
+        Entry::control(7, 3, Body::Admit { total: 10_000 }),
     ]
 }
 

@@ -126,6 +126,10 @@ fn candidates(request: &Request<'_>, refusal: &PlanError) -> Vec<Candidate> {
             list.push(Remove(fraction));
             list
         }
+        Reason::RecordSize { room: None, .. } => vec![lower(keys::TM_RECORD)],
+        Reason::RecordSize { .. } => {
+            vec![lower(keys::TM_RECORD), raise(keys::TM_NETWORK_MIN), raise(keys::TM_NETWORK_MAX)]
+        }
         Reason::NoRoomForFlink { .. } => vec![raise(process), lower(overhead_min), lower(metaspace)],
         Reason::ProcessTooSmall { .. } | Reason::OverheadOutOfRange { .. } => {
             // Flink memory and metaspace are the parts; the overhead has to come out within its range.

@@ -1,6 +1,6 @@
 //! Why a plan is refused. Stateless.
 //!
-//! The codes E1 to E13 are those of the reference on Flink's memory model; a code names a meaning, not a text.
+//! The codes E1 to E13 are those of the reference on Flink's memory model, E14 is our own; a code names a meaning, not a text.
 //!
 //! Always: a refusal names the process, what was found and what would have been right; a proposed change has been tried and
 //! makes the plan hold.
@@ -15,7 +15,9 @@ use super::keys;
 use super::origin::Input;
 use super::{Process, Profile};
 use crate::SizeError;
-use crate::limits::{NATIVE_SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::limits::{
+    NATIVE_RECORD_BYTES_MAX, NATIVE_SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_PER_EXCHANGE_MIN,
+};
 
 /// A refused plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,6 +175,13 @@ pub enum Reason {
         /// Buffers that it would make, where those are too many.
         buffers: Option<u64>,
     },
+    /// E14: there is no room for records of this size.
+    RecordSize {
+        /// What was asked for.
+        found: u64,
+        /// Segments that a region for one takes, and those of a slot; `None` where no slot could have so large a record.
+        room: Option<(u64, u64)>,
+    },
 }
 
 /// Why a value cannot be read.
@@ -192,7 +201,7 @@ pub enum Unreadable {
 }
 
 impl Reason {
-    /// `E1` to `E13`.
+    /// `E1` to `E14`.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NothingConfigured => "E1",
@@ -208,12 +217,13 @@ impl Reason {
             Self::Unreadable { .. } => "E11",
             Self::NegativeWeight { .. } => "E12",
             Self::SegmentSize { .. } => "E13",
+            Self::RecordSize { .. } => "E14",
         }
     }
 }
 
 impl PlanError {
-    /// `E1` to `E13`.
+    /// `E1` to `E14`.
     pub const fn code(&self) -> &'static str {
         self.reason.code()
     }
@@ -336,6 +346,15 @@ impl PlanError {
                 i32::MAX,
                 keys::TM_SEGMENT
             ),
+            Reason::RecordSize { found, room: Some((region, buffers)) } => format!(
+                "{} is {found} bytes: 2 regions of {region} buffers and {SEGMENTS_PER_EXCHANGE_MIN} more are {} buffers, and a \
+                 slot has {buffers}",
+                keys::TM_RECORD,
+                2 * region + SEGMENTS_PER_EXCHANGE_MIN
+            ),
+            Reason::RecordSize { found, room: None } => {
+                format!("{} is {found} bytes, expected at most {NATIVE_RECORD_BYTES_MAX}", keys::TM_RECORD)
+            }
             Reason::SegmentSize { found, buffers: None } => {
                 let bound = match self.profile {
                     Profile::Flink => "at least",

@@ -57,6 +57,8 @@ pub const TM_SEGMENT_START: &str = "taskmanager.memory.starting-segment-size";
 pub const TM_SLOTS: &str = "taskmanager.numberOfTaskSlots";
 /// `taskmanager.network.links-per-slot`
 pub const TM_LINKS: &str = "taskmanager.network.links-per-slot";
+/// `taskmanager.network.max-record-size`
+pub const TM_RECORD: &str = "taskmanager.network.max-record-size";
 /// `jobmanager.memory.process.size`
 pub const JM_PROCESS: &str = "jobmanager.memory.process.size";
 /// `jobmanager.memory.flink.size`
@@ -451,6 +453,16 @@ pub const KEYS: &[Known] = &[
         Scope::Native,
         (Preset::None, Preset::Text("32")),
         "Connections to other slots that the plan provides for, each slot.",
+    ),
+    key(
+        TM_RECORD,
+        Kind::Size,
+        Scope::Native,
+        (
+            Preset::None,
+            Preset::Stated("a 64th of a slot's network memory, as a power of two of at most 16 MiB"),
+        ),
+        "Largest record. What is above a segment takes a region of that size for each edge into and out of a slot.",
     ),
     key(
         JM_PROCESS,

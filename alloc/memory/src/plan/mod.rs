@@ -36,6 +36,7 @@ pub mod keys;
 mod native;
 mod origin;
 mod reader;
+mod record;
 pub mod render;
 mod resolved;
 mod settings;
@@ -237,6 +238,10 @@ fn taskmanager(request: &Request<'_>) -> Result<TaskManagerPlan, PlanError> {
         return Err(reader.refuse(reason, derived.network.inputs));
     }
     let weights = read_weights(&reader)?;
+    let record_max = match request.profile {
+        Profile::Flink => 0,
+        Profile::Native => record::record_max(&reader, &shape, derived.network.bytes)?,
+    };
     let task_heap_min = match request.profile {
         Profile::Flink => 0,
         Profile::Native => reader.size(keys::TM_TASK_HEAP_MIN)?.bytes,
@@ -256,6 +261,7 @@ fn taskmanager(request: &Request<'_>) -> Result<TaskManagerPlan, PlanError> {
         total_flink: flink,
         total_process: process,
         shape,
+        record_max,
         task_heap_min,
         weights,
         warnings: Vec::new(),

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::component::short;
 use super::error::PlanError;
 use super::fit::Proposal;
-use super::keys::{ALIASES, Known, Preset, TM_LINKS, TM_SEGMENT, TM_SLOTS, TM_WEIGHTS, known};
+use super::keys::{ALIASES, Known, Preset, TM_LINKS, TM_RECORD, TM_SEGMENT, TM_SLOTS, TM_WEIGHTS, known};
 use super::{Input, Name, Origin, Part, Plan, Profile, Settings};
 
 /// Cells of the bar.
@@ -111,6 +111,12 @@ pub fn explain(plan: &Plan, settings: &Settings) -> String {
             let _ =
                 writeln!(text, "links\n    {slots} slots × {links} links, which stated needs provide for");
             from(&mut text, settings, plan.profile, TM_LINKS);
+            let record_max = plan.record_max.max(plan.shape.segment);
+            let _ = writeln!(
+                text,
+                "largestRecord = {record_max}\n    with a region for each edge of a slot if above a segment"
+            );
+            from(&mut text, settings, plan.profile, TM_RECORD);
         }
     }
     if let Some(parameters) = plan.jvm_parameters() {

@@ -49,6 +49,9 @@ pub struct TaskManagerPlan {
     pub total_process: Component,
     /// Slots, links and segments.
     pub shape: Shape,
+    /// Largest record in bytes, where that is more than a segment; else zero. Regions for such records are part of the network
+    /// memory: a slot sets one aside for each edge of a job into it from other TaskManagers, and out of it.
+    pub record_max: u64,
     /// Least task heap the plan was allowed to come to; zero in the profile `flink`.
     pub task_heap_min: u64,
     /// How managed memory is shared.
@@ -287,6 +290,7 @@ impl Plan {
             Self::TaskManager(plan) if native => {
                 values.push((keys::TM_TASK_HEAP_MIN, format!("{}b", plan.task_heap_min)));
                 values.push((keys::TM_LINKS, plan.shape.links.to_string()));
+                values.push((keys::TM_RECORD, format!("{}b", plan.record_max)));
             }
             _ => {}
         }

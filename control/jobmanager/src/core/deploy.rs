@@ -28,9 +28,10 @@ impl Job {
                 return self.tasks_wait();
             }
         };
-        for need in segment_need(&self.graph, &placement) {
+        let (record_max, region) = cx.registry.record_max(&placement);
+        for need in segment_need(&self.graph, &placement, region) {
             let found = cx.registry.get(need.slot.taskmanager).map(|found| &found.register);
-            if let Some(short) = found.and_then(|register| shortage(&need, register)) {
+            if let Some(short) = found.and_then(|register| shortage(&need, register, region)) {
                 self.waiting_for = Some(short);
                 return self.tasks_wait();
             }
@@ -47,7 +48,7 @@ impl Job {
         self.attempt =
             Some(Attempt { number, slots, outputs: BTreeSet::new(), started: false, all_running: false });
         self.phase = Phase::Preparing { deadline_ms: cx.now_ms + PREPARE_TIMEOUT_MS };
-        self.send_prepare(cx, &placement);
+        self.send_prepare(cx, &placement, record_max);
     }
 
     fn tasks_wait(&mut self) {
@@ -59,7 +60,7 @@ impl Job {
         }
     }
 
-    fn send_prepare(&self, cx: &mut Cx<'_>, placement: &tidegate_graph::Placement) {
+    fn send_prepare(&self, cx: &mut Cx<'_>, placement: &tidegate_graph::Placement, record_max: u32) {
         let point =
             self.point.as_ref().expect("invariant: a restore point was chosen before slots are taken");
         let metadata = point.checkpoint.as_deref();
@@ -79,6 +80,7 @@ impl Job {
                 restored: metadata.map(|metadata| metadata.id),
                 first_checkpoint: point.first_checkpoint,
                 checkpoints: ckpt::layout::checkpoints_dir(self.id.0),
+                record_max,
                 slots,
             };
             cx.send(taskmanager, ToTaskManager::Prepare(Box::new(prepare)));

@@ -7,9 +7,9 @@ use super::CoreConfig;
 use crate::limits::REGISTER_TIMEOUT_MS;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use tidegate_graph::SlotOffer;
+use tidegate_graph::{Placement, Segments, SlotOffer};
 use tidegate_plant::{Plant, planted};
-use tidegate_rpc::limits::SLOTS_PER_TASKMANAGER_MAX;
+use tidegate_rpc::limits::{RECORD_BYTES_MAX, SEGMENT_BYTES_MIN, SLOTS_PER_TASKMANAGER_MAX};
 use tidegate_rpc::{ClusterId, Heartbeat, JobId, MemoryUse, Refusal, Register, SlotMetrics};
 
 /// All connections and TaskManagers.
@@ -77,6 +77,20 @@ impl Registry {
 
     pub(super) fn get(&self, taskmanager: u64) -> Option<&TaskManager> {
         self.taskmanagers.get(&taskmanager)
+    }
+
+    /// The largest record that all TaskManagers of the placement have regions for, and the segments of such a region; zeros
+    /// if records have to fit a segment.
+    pub(super) fn record_max(&self, placement: &Placement) -> (u32, u32) {
+        let registers = || placement.slots().into_iter().filter_map(|slot| self.get(slot.taskmanager));
+        let record_max = registers().map(|found| found.register.record_max).min().unwrap_or(0);
+        let segment = registers().map(|found| found.register.segment_size).max().unwrap_or(0);
+        // Numbers that no TaskManager of ours would say are cut, so that sums with them hold.
+        let record_max = record_max.min(RECORD_BYTES_MAX);
+        match Segments::of_region(record_max, segment.max(SEGMENT_BYTES_MIN)) {
+            0 => (0, 0),
+            region => (record_max, region),
+        }
     }
 
     /// Whether a TaskManager may join.

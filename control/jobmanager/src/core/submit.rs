@@ -114,9 +114,10 @@ impl Core {
     fn check_room(&self, graph: &JobGraph) -> Result<(), Rejection> {
         let offers: Vec<SlotOffer> = self.registry.offers();
         let Ok(placement) = place(graph, &offers) else { return Ok(()) };
-        for need in segment_need(graph, &placement) {
+        let (_, region) = self.registry.record_max(&placement);
+        for need in segment_need(graph, &placement, region) {
             let found = self.registry.get(need.slot.taskmanager).map(|found| &found.register);
-            if let Some(short) = found.and_then(|register| shortage(&need, register)) {
+            if let Some(short) = found.and_then(|register| shortage(&need, register, region)) {
                 return Err(Rejection::new(422, short));
             }
         }
@@ -135,7 +136,7 @@ impl Core {
 
 /// What a slot of this TaskManager has too little of for its part of a job: how much is needed, how much there is, which edge
 /// asks for most of it, and what to change.
-pub(super) fn shortage(need: &SlotNeed, register: &Register) -> Option<String> {
+pub(super) fn shortage(need: &SlotNeed, register: &Register, region: u32) -> Option<String> {
     let slot = format!("slot {} of TaskManager {:016x}", need.slot.slot, need.slot.taskmanager);
     let (needed, available) = (need.segments.minimum, register.segments_per_slot);
     if needed > available {
@@ -143,9 +144,17 @@ pub(super) fn shortage(need: &SlotNeed, register: &Register) -> Option<String> {
             let Segments { minimum, wanted } = edge.segments;
             format!("; edge {:?} asks for most of them: at least {minimum}, {wanted} wanted", edge.name)
         });
+        let regions = need.partitions + need.gates;
+        let large = match region {
+            0 => String::new(),
+            _ => format!(
+                "; {regions} regions of {region} for large records are part of it, see {}",
+                keys::TM_RECORD
+            ),
+        };
         return Some(format!(
-            "not enough segments: {slot} needs {needed}, available {available}{edge}; give TaskManagers more segments or \
-             lower the parallelism"
+            "not enough segments: {slot} needs {needed}, available {available}{edge}{large}; give TaskManagers more \
+             segments or lower the parallelism"
         ));
     }
     let (needed, available) = (need.links, register.links_per_slot);

@@ -106,6 +106,7 @@ impl Core {
             "leaving": found.leaving,
             "segmentSize": register.segment_size,
             "segmentsPerSlot": register.segments_per_slot,
+            "maxRecordSize": register.record_max.max(register.segment_size),
             "linksPerSlot": register.links_per_slot,
             "driver": register.driver.driver,
             "sendMode": register.driver.send_mode,

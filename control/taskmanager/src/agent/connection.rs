@@ -34,6 +34,7 @@ impl Agent {
             epoch_seen: self.fence.epoch(),
             segment_size: self.identity.segment_size,
             segments_per_slot: self.identity.segments_per_slot,
+            record_max: self.identity.record_max,
             links_per_slot: self.identity.links_per_slot,
             memory: self.identity.memory.clone(),
             driver: self.identity.driver.clone(),

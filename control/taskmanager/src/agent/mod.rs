@@ -50,6 +50,8 @@ pub struct Identity {
     pub segment_size: u32,
     /// Segments of each slot.
     pub segments_per_slot: u32,
+    /// Bytes of the largest record that a slot sets regions aside for; 0 if records have to fit a segment.
+    pub record_max: u32,
     /// Links that the ring of each slot has room for.
     pub links_per_slot: u32,
     /// How memory is divided.

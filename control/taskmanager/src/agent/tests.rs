@@ -26,6 +26,7 @@ fn agent(slots: u32) -> Agent {
         binary_fingerprint: 5,
         segment_size: 32768,
         segments_per_slot: 64,
+        record_max: 0,
         links_per_slot: 32,
         memory: tidegate_rpc::MemoryPlan::default(),
         driver: DriverReport::default(),
@@ -111,6 +112,7 @@ fn prepare(slots: &[u32], restored: Option<u64>) -> ToTaskManager {
         restored,
         first_checkpoint: 1,
         checkpoints: "jobs/4d/checkpoints".into(),
+        record_max: 0,
         slots: slots.iter().map(slot).collect(),
     }))
 }

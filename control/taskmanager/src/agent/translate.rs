@@ -63,6 +63,7 @@ fn ports(
         job: prepare.job.0,
         epoch,
         attempt: prepare.attempt,
+        record_max: prepare.record_max.min(rpc::limits::RECORD_BYTES_MAX),
         tasks: tasks.collect(),
         peers,
     }

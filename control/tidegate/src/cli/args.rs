@@ -144,6 +144,9 @@ pub struct NetworkArgs {
     /// Size of a segment: a power of two from 4k to 1m; 32k unless configured
     #[arg(long, value_name = "SIZE", value_parser = units::segment_size)]
     pub segment_size: Option<u32>,
+    /// Largest record, up to 16m; above a segment it takes a region of that size for each edge of a slot
+    #[arg(long, value_name = "SIZE", value_parser = units::record_size)]
+    pub max_record_size: Option<u32>,
     /// What drives the network
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     pub driver: Driver,

@@ -8,11 +8,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use tidegate_graph::{JobGraph, SlotOffer, place, segment_need};
+use tidegate_graph::{JobGraph, Segments, SlotOffer, place, segment_need};
 use tidegate_jobmanager::{JobManager, JobManagerConfig, RunningJobManager, StartError as JobManagerError};
+use tidegate_memory::MemorySize;
+use tidegate_memory::limits::{
+    NATIVE_RECORD_BYTES_MAX, NATIVE_RECORD_FRAME_BYTES, SEGMENTS_PER_EXCHANGE_MIN,
+};
 use tidegate_memory::plan::{Plan, keys};
 use tidegate_taskmanager::plan::plan;
-use tidegate_taskmanager::{RunningTaskManager, TaskManager, TaskManagerConfig};
+use tidegate_taskmanager::{RunningTaskManager, SegmentSize, TaskManager, TaskManagerConfig};
 
 use super::args::{NetworkArgs, RunArgs};
 use super::client::Client;
@@ -120,22 +124,42 @@ fn slots_needed(graph: &JobGraph) -> Result<u32, Failure> {
     Err(Failure::new(Exit::Refused, line))
 }
 
+/// Largest record of a job's own cluster unless configured: documents and pictures as they are usual, in regions that a slot
+/// with a dozen edges hardly notices.
+const RECORD_BYTES_DEFAULT: u32 = 1 << 20;
+
 /// Unless it is configured, a slot of the job's own cluster has as many segments as the job can use: nobody else comes.
 fn with_wanted_segments(args: &RunArgs, graph: &JobGraph, slots: u32) -> Result<NetworkArgs, Failure> {
     let mut network = args.network.clone();
     let settings = settings(&args.sources, &Host::probe()).map_err(|refused| refused.failure)?;
     let keys = [keys::TM_NETWORK_MIN, keys::TM_NETWORK_MAX, keys::TM_NETWORK_FRACTION, keys::TM_TASK_HEAP];
     if network.segments.is_none() && keys.iter().all(|key| settings.get(key).is_none()) {
-        network.segments = Some(segments_wanted(graph, slots).max(SEGMENTS_MIN));
+        let configured = |key| settings.get(key).and_then(|setting| setting.value.parse::<MemorySize>().ok());
+        let bytes = |size: MemorySize| u32::try_from(size.bytes()).unwrap_or(u32::MAX);
+        let segment = network.segment_size.or(configured(keys::TM_SEGMENT).map(bytes));
+        let record = network.max_record_size.or(configured(keys::TM_RECORD).map(bytes));
+        let record = *network.max_record_size.insert(record.unwrap_or(RECORD_BYTES_DEFAULT));
+        let region = region(record, segment.unwrap_or(SegmentSize::DEFAULT.bytes() as u32));
+        // A plan has room for one way in and one way out, whatever the job has.
+        let least = 2 * region + SEGMENTS_PER_EXCHANGE_MIN as u32;
+        network.segments = Some(segments_wanted(graph, slots, region).max(SEGMENTS_MIN).max(least));
     }
     Ok(network)
 }
 
+/// Segments of a region for a record of this size.
+fn region(record: u32, segment: u32) -> u32 {
+    // What is no size of a segment, or too large a record, is refused when the plan is made.
+    let record = u64::from(record).min(NATIVE_RECORD_BYTES_MAX);
+    let framed = (record + NATIVE_RECORD_FRAME_BYTES) as u32;
+    if record <= u64::from(segment) { 0 } else { Segments::of_region(framed, segment.max(1)) }
+}
+
 /// Segments with which no slot waits for itself.
-fn segments_wanted(graph: &JobGraph, slots: u32) -> u32 {
+fn segments_wanted(graph: &JobGraph, slots: u32, region: u32) -> u32 {
     let offers: Vec<SlotOffer> = (0..slots).map(|slot| SlotOffer { taskmanager: 1, slot }).collect();
     let Ok(placement) = place(graph, &offers) else { return 0 };
-    segment_need(graph, &placement).iter().map(|need| need.segments.wanted).max().unwrap_or(0)
+    segment_need(graph, &placement, region).iter().map(|need| need.segments.wanted).max().unwrap_or(0)
 }
 
 fn wait_for_slots(

@@ -54,6 +54,9 @@ pub(super) fn of_taskmanager(
     if let Some(bytes) = network.segment_size {
         settings.add_flag("--segment-size", keys::TM_SEGMENT, &format!("{bytes}b"))?;
     }
+    if let Some(bytes) = network.max_record_size {
+        settings.add_flag("--max-record-size", keys::TM_RECORD, &format!("{bytes}b"))?;
+    }
     if let Some(segments) = network.segments {
         let shape = resolved(Process::TaskManager, &settings, host).map(|plan| match plan {
             Plan::TaskManager(plan) => plan.shape,

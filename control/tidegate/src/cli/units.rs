@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tidegate_memory::MemorySize;
+use tidegate_memory::limits::NATIVE_RECORD_BYTES_MAX;
 
 use crate::limits::{CHECKPOINT_INTERVAL_MAX, CHECKPOINT_INTERVAL_MIN};
 
@@ -81,6 +82,15 @@ pub(crate) fn segment_size(text: &str) -> Result<u32, String> {
     valid.map(|_| bytes).map_err(|error| error.to_string())
 }
 
+/// The size of the largest record, in bytes.
+pub(crate) fn record_size(text: &str) -> Result<u32, String> {
+    let size: MemorySize = text.parse().map_err(|error| format!("{error}"))?;
+    match u32::try_from(size.bytes()) {
+        Ok(bytes) if size.bytes() <= NATIVE_RECORD_BYTES_MAX => Ok(bytes),
+        _ => Err(format!("at most {NATIVE_RECORD_BYTES_MAX} bytes allowed, found {}", size.bytes())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +141,13 @@ mod tests {
         assert!(segment_size("33k").is_err());
         assert!(segment_size("2k").is_err());
         assert!(segment_size("8g").is_err());
+    }
+
+    #[test]
+    fn record_sizes_are_bounded() {
+        assert_eq!(record_size("16m"), Ok(16 << 20));
+        assert_eq!(record_size("0b"), Ok(0));
+        assert!(record_size("17m").is_err());
+        assert!(record_size("8g").is_err());
     }
 }

@@ -181,21 +181,29 @@ fn a_job_that_needs_more_segments_than_there_are_is_refused_with_the_edge() {
 }
 
 #[test]
-fn a_record_larger_than_a_segment_fails_the_job_with_both_sizes() {
+fn a_record_above_the_largest_fails_the_job_with_both_sizes_and_the_key() {
     let folder = folder();
     let text = folder.path().join("long.txt");
-    std::fs::write(&text, format!("short {} short\n", "x".repeat(6_000))).expect("the folder can be written");
+    std::fs::write(&text, format!("short {} short\n", "x".repeat(10_000)))
+        .expect("the folder can be written");
     let output = folder.path().join("output");
     let files = ["--", "--input", path(&text), "--output", path(&output)];
-    let finished = run(
-        folder.path(),
-        &[&["wordcount", "--parallelism", "2", "--segment-size", "4k"], &files[..]].concat(),
-    );
-    refused(&finished, exit::JOB_FAILED, &["4096", "60"]);
-    assert!(committed(&output).is_empty(), "a failed job commits nothing");
-    // The same record fits the segments there are by default.
-    let finished = run(folder.path(), &[&["wordcount", "--parallelism", "2"], &files[..]].concat());
-    assert!(finished.status.success(), "{finished:#?}");
+    let wordcount = |flags: &[&str]| {
+        let job = ["wordcount", "--parallelism", "2", "--segment-size", "4k"];
+        run(folder.path(), &[&job, flags, &files[..]].concat())
+    };
+    // As records travel, with a page for what is around the bytes: too little for a word of 10,000 letters.
+    for (limit, largest) in [("4k", "4096"), ("5k", "9216")] {
+        let finished = wordcount(&["--max-record-size", limit]);
+        refused(&finished, exit::JOB_FAILED, &[largest, "100", "taskmanager.network.max-record-size"]);
+        assert!(committed(&output).is_empty(), "a failed job commits nothing");
+    }
+    // Larger than a segment, but not than a record may be.
+    for flags in [&["--max-record-size", "16k"][..], &[]] {
+        let finished = wordcount(flags);
+        assert!(finished.status.success(), "{finished:#?}");
+        std::fs::remove_dir_all(&output).expect("it was written");
+    }
 }
 
 #[test]

@@ -2,20 +2,21 @@
 //!
 //! All or nothing: whatever can be refused is refused before the first segment is taken (R3).
 
+use tidegate_arena::{Filling, Granted, Holder, HolderKind, Segment};
 use tidegate_ring::Ring;
 use tidegate_wire::{End, Hello, RECORD_FORMAT, SlotAddress, VERSION, channels_hash};
 
 use super::{Attempt, Exchange, Life};
 use crate::endpoint::Greet;
 use crate::error::PrepareError;
-use crate::gate::{Gate, InRoute};
+use crate::gate::{Gate, InRoute, Region};
 use crate::limits::{GATE_SEGMENTS_MIN, LINK_SEGMENTS, MANIFESTS_MAX, PARTITION_SEGMENTS_MIN};
 use crate::link::{Link, LinkTableEntry};
 use crate::local::LocalKey;
 use crate::partition::{OutRoute, Partition};
 use crate::plan::{
-    AttemptPlan, ChannelPlan, GateId, LinkChannel, PartitionId, SlotId, TaskIds, gate_wanted, links,
-    partition_wanted, remote_channels, segments_min,
+    AttemptPlan, ChannelPlan, GateId, LinkChannel, PartitionId, SlotId, TaskIds, TaskPorts, gate_wanted,
+    links, partition_wanted, region_segments, remote_channels, segments_min,
 };
 use crate::ports::LinkQueues;
 use crate::ready::ReadyList;
@@ -32,7 +33,8 @@ where
         if self.find_attempt(plan.job, plan.attempt).is_some() {
             return Err(PrepareError::Duplicate { attempt: plan.attempt });
         }
-        let need = segments_min(plan, self.config.me);
+        let segment_size = self.ports.arena.segment_size() as u32;
+        let need = segments_min(plan, self.config.me, segment_size);
         let reserved: u32 = self.attempts.iter().map(|attempt| attempt.reserved).sum();
         let available = (self.ports.shard.capacity() - reserved).min(self.ports.shard.free());
         if need.min > available {
@@ -44,6 +46,7 @@ where
                 return Err(PrepareError::NoAddress(*peer));
             }
         }
+        let mut regions = self.regions(plan, region_segments(plan.record_max, segment_size), available)?;
         // Where sends wait for notifications a link wants manifests for those as well.
         let links = (pairs.producers.len() + pairs.consumers.len()) as u32;
         let link_wanted = LINK_SEGMENTS + self.ring.notifications_max().min(MANIFESTS_MAX as u32 - 1);
@@ -73,7 +76,7 @@ where
             attempt.reserved += link_segments;
             places.taken.push((peer, end, channels, index));
         }
-        let ids = self.make_ports(plan, &places, &share, &mut attempt);
+        let ids = self.make_ports(plan, &places, &share, &mut regions, &mut attempt);
         self.make_links(plan, places, &attempt, link_segments);
         self.attempts.push(attempt);
         self.dial(plan);
@@ -81,13 +84,45 @@ where
         Ok(ids)
     }
 
+    /// Takes a region for each partition, and each gate that data of other TaskManagers enters. Before anything else: neighbours
+    /// get rare.
+    fn regions(
+        &mut self,
+        plan: &AttemptPlan,
+        segments: u32,
+        available: u32,
+    ) -> Result<Regions, PrepareError> {
+        let mut regions = Regions { partitions: Vec::new(), gates: Vec::new() };
+        if segments == 0 {
+            return Ok(regions);
+        }
+        let partitions = plan.tasks.iter().map(|task| task.partitions.len()).sum();
+        let entered = |task: &&TaskPorts| {
+            task.gate.as_ref().is_some_and(|gate| remote_channels(gate, self.config.me) > 0)
+        };
+        let gates = plan.tasks.iter().filter(entered).count();
+        let shard = &mut self.ports.shard;
+        let holder = Holder::new(HolderKind::Region, plan.attempt);
+        regions.partitions.extend((0..partitions).map_while(|_| shard.acquire_run(segments, holder)));
+        regions.gates.extend((0..gates).map_while(|_| shard.acquire_granted_run(segments, holder)));
+        if regions.partitions.len() == partitions && regions.gates.len() == gates {
+            return Ok(regions);
+        }
+        regions.partitions.into_iter().for_each(|region| shard.release(region));
+        regions.gates.into_iter().for_each(|region| shard.release(region));
+        Err(PrepareError::Region { segments, available, record_max: plan.record_max })
+    }
+
     fn make_ports(
         &mut self,
         plan: &AttemptPlan,
         places: &Places,
         share: &Share,
+        regions: &mut Regions,
         attempt: &mut Attempt,
     ) -> Vec<TaskIds> {
+        let segment_size = self.ports.arena.segment_size() as u32;
+        let region = region_segments(plan.record_max, segment_size);
         let mut ids = Vec::with_capacity(plan.tasks.len());
         for task in &plan.tasks {
             let mut partitions = Vec::new();
@@ -104,7 +139,7 @@ where
                     })
                     .collect();
                 let quota = share.quota(PARTITION_SEGMENTS_MIN, partition_wanted(partition.channels.len()));
-                attempt.reserved += quota;
+                attempt.reserved += quota + region;
                 attempt.partitions.push(index);
                 self.ports.local.reserve(partition.channels.len());
                 self.ports.partitions[index as usize] = Some(Partition::new(
@@ -113,6 +148,7 @@ where
                     plan.attempt,
                     quota,
                     partition.broadcast,
+                    regions.partitions.pop().map(|region| (region, plan.record_max)),
                     routes,
                     self.flush_ns > 0,
                 ));
@@ -135,10 +171,12 @@ where
                     .collect();
                 let remote = remote_channels(gate, self.config.me);
                 let quota = if remote > 0 { share.quota(GATE_SEGMENTS_MIN, gate_wanted(remote)) } else { 0 };
-                attempt.reserved += quota;
+                let own = if remote > 0 { regions.gates.pop() } else { None };
+                attempt.reserved += quota + if own.is_some() { region } else { 0 };
                 attempt.gates.push(index);
+                let own = Region::new(own, segment_size, plan.record_max, remote);
                 self.ports.gates[index as usize] =
-                    Some(Gate::new(index, gate.name.clone(), plan.attempt, quota, routes));
+                    Some(Gate::new(index, gate.name.clone(), plan.attempt, quota, own, routes));
                 GateId(index)
             });
             ids.push(TaskIds { task: task.task, gate, partitions });
@@ -219,6 +257,12 @@ where
             channels_hash: channels_hash(channels.iter().map(|channel| (channel.channel, channel.schema))),
         }
     }
+}
+
+/// The regions of a plan that is being prepared.
+struct Regions {
+    partitions: Vec<Segment<Filling>>,
+    gates: Vec<Segment<Granted>>,
 }
 
 /// Divides what the shard has beyond the plan's minimum.

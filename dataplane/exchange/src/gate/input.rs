@@ -61,9 +61,11 @@ impl Input<'_> {
     pub fn release(&mut self, mut buffer: Buffer) {
         let Some(segment) = buffer.segment.take() else { return };
         let channel = buffer.channel;
+        let region = self.gate.is_region(self.arena, &segment);
         let entry = &mut self.gate.channels[channel as usize];
         match &mut entry.route {
             InRoute::Local(local) => local.give_back(self.arena, segment),
+            InRoute::Remote { .. } if region => self.gate.region_read(self.arena, segment),
             InRoute::Remote { .. } => {
                 self.shard.release(segment);
                 if !planted(Plant::LoseQuota) {

@@ -19,7 +19,11 @@ impl Gate {
                 let pending = (entry.voided, entry.pending_grant, entry.pending_resume, entry.pending_close);
                 let flags = (entry.ready, entry.hungry, entry.listed, entry.phase, entry.data_ended);
                 let granted = entry.granted.len();
-                format!("{:?} {:?} {granted} {queue:?} {pending:?} {flags:?}", entry.credit, entry.order)
+                let large = (&entry.large, entry.pending_admit);
+                format!(
+                    "{:?} {large:?} {:?} {granted} {queue:?} {pending:?} {flags:?}",
+                    entry.credit, entry.order
+                )
             })
             .collect();
         let next = self.next.as_ref().map(|item| match item {
@@ -28,6 +32,7 @@ impl Gate {
         });
         let lists = (&self.ready, &self.hungry, next, &self.announce);
         let ends = (self.data_ended, self.told_data_end, self.told_partition_end);
-        format!("{channels:?} {:?} {:?} {lists:?} {ends:?}", self.alignment, self.policy)
+        let region = self.region.state();
+        format!("{channels:?} {:?} {:?} {lists:?} {ends:?} {region:?}", self.alignment, self.policy)
     }
 }

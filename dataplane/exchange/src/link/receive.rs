@@ -29,8 +29,9 @@ impl Link {
         for place in &self.posted {
             let (segment, offset, len) = match *place {
                 Place::Payload { payload, at, len } => {
-                    let segment = self.slots[payload].segment.take();
-                    (arena.post(segment.expect("invariant: an open payload has its segment")), at, len)
+                    let slot = &mut self.slots[payload];
+                    let segment = slot.segment.take().expect("invariant: an open payload has its segment");
+                    (arena.post(segment), slot.start + at, len)
                 }
                 Place::Staging { at, len } => {
                     (arena.post(staging.take().expect("invariant: staging is posted once")), at, len)
@@ -89,10 +90,10 @@ impl Link {
                 Step::Copy { payload, at, from } => {
                     let source = &arena.bytes(staging)[from];
                     ports.counters.payload_bytes_copied += source.len() as u64;
-                    let segment = self.slots[payload].segment.as_mut();
-                    let target =
-                        arena.bytes_mut(segment.expect("invariant: an open payload has its segment"));
-                    target[at as usize..at as usize + source.len()].copy_from_slice(source);
+                    let slot = &mut self.slots[payload];
+                    let segment = slot.segment.as_mut().expect("invariant: an open payload has its segment");
+                    let at = (slot.start + at) as usize;
+                    arena.bytes_mut(segment)[at..at + source.len()].copy_from_slice(source);
                 }
                 Step::Deliver { entry, payload } => self.deliver(ports, entry, payload)?,
             }
@@ -102,6 +103,7 @@ impl Link {
     /// Checks a whole manifest before a payload byte is placed, and assigns a segment to each payload (W-40).
     fn accept(&mut self, ports: &mut Ports) -> Result<(), Violation> {
         self.slots.clear();
+        self.behind_slice = false;
         ports.counters.trains_received += 1;
         let bytes = self.rx.payload_bytes();
         ports.counters.payload_bytes_received += bytes;
@@ -132,19 +134,25 @@ impl Link {
             return partition.map_or(Ok(()), |partition| partition.channels[channel].order.handle(&entry));
         }
         let Some(gate) = ports.gates[at.port as usize].as_mut() else { return Ok(()) };
-        gate.channels[channel].order.handle(&entry)?;
+        let state = &mut gate.channels[channel];
+        state.order.handle(&entry)?;
+        state.large.handle(&entry, state.credit.blocked())?;
         match entry.body {
             Body::Data(data) => {
-                if data.len > self.segment_size {
-                    let (limit, found) = (self.segment_size, data.len);
-                    return Err(Violation::PayloadTooLong { channel: entry.channel, limit, found });
-                }
-                if data.is_slice() {
+                // Nothing follows a slice (W-26): a receive has one place in a region, which nobody else holds.
+                if self.behind_slice {
                     return Err(Violation::Unexpected { channel: entry.channel, kind: Kind::Data as u8 });
                 }
-                let segment = gate.expect_data(channel, entry.sequence, entry.backlog)?;
-                self.slots.push(PayloadSlot { segment: Some(segment), gate: at.port, channel: at.place });
+                self.behind_slice = data.is_slice(self.segment_size);
+                let segment = if self.behind_slice {
+                    gate.expect_slice(channel, entry.sequence, entry.backlog)?
+                } else {
+                    gate.expect_data(channel, entry.sequence, entry.backlog)?
+                };
+                let (segment, start) = (Some(segment), data.offset);
+                self.slots.push(PayloadSlot { segment, start, gate: at.port, channel: at.place });
             }
+            Body::Ask { .. } => gate.expect_ask(at.place),
             Body::Backlog => gate.expect_backlog(channel, entry.backlog),
             Body::Barrier { checkpoint } => {
                 gate.channels[channel].credit.handle_sequence(entry.sequence)?;
@@ -175,7 +183,8 @@ impl Link {
         if let (Body::Data(data), Some(payload)) = (entry.body, payload) {
             let slot = &mut self.slots[payload];
             let mut segment = slot.segment.take().expect("invariant: a complete payload has its segment");
-            let found = payload_crc(&ports.arena.bytes_mut(&mut segment)[..data.len as usize]);
+            let place = slot.start as usize..(slot.start + data.len) as usize;
+            let found = payload_crc(&ports.arena.bytes_mut(&mut segment)[place]);
             if found != data.crc && !planted(Plant::IgnoreChecksum) {
                 slot.segment = Some(segment);
                 return Err(Violation::Checksum { channel: entry.channel, expected: data.crc, found });
@@ -187,7 +196,11 @@ impl Link {
                     let known = u64::from(self.one_clock);
                     let stamp = Stamp { born_ns: known * self.rx.birth_ns(), arrived_ns: now_ns };
                     gate.latency.arrived(channel, known * self.rx.sent_ns(), now_ns);
-                    gate.arrived(channel, segment, data.len, stamp, &mut ports.shard);
+                    if data.is_slice(self.segment_size) {
+                        gate.arrived_slice(channel, segment, data, stamp, &ports.arena);
+                    } else {
+                        gate.arrived(channel, segment, data.len, stamp, &mut ports.shard);
+                    }
                 }
                 None => ports.shard.release(segment),
             }
@@ -207,7 +220,7 @@ impl Link {
                 gate.close_acked(channel, &mut ports.shard);
                 Ok(())
             }
-            Body::Backlog => Ok(()),
+            Body::Backlog | Body::Ask { .. } => Ok(()),
             // Event time is not carried yet; a peer of this version never sends it.
             _ => Err(Violation::Unexpected { channel: entry.channel, kind: entry.kind() as u8 }),
         }
@@ -224,6 +237,7 @@ impl Link {
             Body::Resume { checkpoint, credits, .. } => {
                 partition.channels[channel].credit.handle_resume(checkpoint, credits)?;
             }
+            Body::Admit { total } => partition.channels[channel].large.handle_admit(total)?,
             Body::Close => {
                 partition.close_channel(channel, &mut ports.shard);
                 partition.channels[channel].ack_due = true;

@@ -11,6 +11,13 @@ use crate::partition::{Taken, list};
 use crate::ports::Ports;
 use crate::ready::Visit;
 
+/// A payload of the train that is being made.
+struct SendPayload {
+    segment: Segment<Sealed>,
+    offset: u32,
+    len: u32,
+}
+
 impl Link {
     /// Sends a train if the link is ready and somebody has something to say.
     pub fn send<R: Ring>(&mut self, ring: &mut R, ports: &mut Ports) -> bool {
@@ -28,7 +35,7 @@ impl Link {
         let Some(mut manifest) = self.manifests.pop() else { return false };
         let arena = ports.arena.clone();
         let mut train = Train { manifest: manifest.index(), partitions: ArrayVec::new() };
-        let mut payloads: ArrayVec<(Segment<Sealed>, u32), PAYLOADS_MAX> = ArrayVec::new();
+        let mut payloads: ArrayVec<SendPayload, PAYLOADS_MAX> = ArrayVec::new();
         let buffer = &mut arena.bytes_mut(&mut manifest)[..MANIFEST_MAX];
         let mut writer = ManifestWriter::new(buffer, self.trains_sent, 0);
         writer.sent_at(ports.now_ns);
@@ -45,8 +52,8 @@ impl Link {
         ports.counters.payload_bytes_sent += payload_bytes;
         let mut parts = SendParts::new();
         parts.push(SendPart { segment: arena.launch(arena.seal(manifest, len)), offset: 0, len });
-        for (segment, len) in payloads {
-            parts.push(SendPart { segment: arena.launch(segment), offset: 0, len });
+        for SendPayload { segment, offset, len } in payloads {
+            parts.push(SendPart { segment: arena.launch(segment), offset, len });
         }
         self.hand_to_ring(ring, ports, train, parts);
         true
@@ -82,11 +89,14 @@ impl Link {
     fn collect_channels(
         &mut self,
         writer: &mut ManifestWriter<'_>,
-        payloads: &mut ArrayVec<(Segment<Sealed>, u32), PAYLOADS_MAX>,
+        payloads: &mut ArrayVec<SendPayload, PAYLOADS_MAX>,
         train: &mut Train,
         ports: &mut Ports,
     ) {
-        while writer.entries_left() > 0
+        let mut slice = false;
+        // Nothing follows a slice (W-26): its channel goes to the end of the list, so the others' payloads come next.
+        while !slice
+            && writer.entries_left() > 0
             && writer.payloads_left() > 0
             && let Some(visit) = ports.links[self.index as usize].out.pop(ports.now_ns)
         {
@@ -105,14 +115,15 @@ impl Link {
                 }
             }
             let mut taken = 0;
-            while writer.entries_left() > 0 && taken < PAYLOADS_PER_VISIT {
+            while !slice && writer.entries_left() > 0 && taken < PAYLOADS_PER_VISIT {
                 match partition.take(channel, writer.payloads_left() > 0, &mut ports.shard) {
-                    Taken::Data { entry, segment, len, born_ns } => {
+                    Taken::Data { entry, segment, offset, len, born_ns } => {
+                        slice = entry.payload().is_some_and(|data| data.is_slice(self.segment_size));
                         writer.push(entry).expect("invariant: there was room for a payload");
                         writer.note_birth(born_ns);
                         let starved_ns = &mut partition.channels[channel].starved_ns;
                         partition.latency.departed(born_ns, starved_ns, ports.now_ns);
-                        payloads.push((segment, len));
+                        payloads.push(SendPayload { segment, offset, len });
                         train.partitions.push(at.partition);
                         taken += 1;
                     }

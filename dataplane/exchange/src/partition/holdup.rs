@@ -2,9 +2,11 @@
 //!
 //! Reads only. One look costs a visit of every channel, so whoever asks does so now and then, not per record.
 
+use std::collections::VecDeque;
+
 use tidegate_flow::limits::EVENTS_MAX;
 
-use super::{OutRoute, Partition};
+use super::{OutRoute, Partition, Queued};
 
 /// What the segments of a full partition wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +57,10 @@ impl Partition {
         let open = || (0..).zip(&self.channels).filter(|(_, channel)| !channel.closed);
         let crowded = open().find(|(_, channel)| channel.events >= EVENTS_MAX);
         let (channel, out) = crowded.or_else(|| open().max_by_key(|&(place, _)| self.held(place)))?;
+        if crowded.is_none() && self.spare.is_some() {
+            // There is a segment, so it is the region that is out.
+            return Some(self.region_holdup().unwrap_or(Holdup { cause: Cause::Cpu, channel }));
+        }
         if crowded.is_none() && self.used < self.quota {
             return Some(Holdup { cause: Cause::Memory, channel });
         }
@@ -62,6 +68,21 @@ impl Partition {
             OutRoute::Local(_) => Cause::Cpu,
             OutRoute::Remote { .. } if out.credit.blocked_by().is_some() => Cause::Barrier,
             OutRoute::Remote { .. } if self.lacks_credit(channel as usize) => Cause::Credit,
+            OutRoute::Remote { .. } => Cause::Flush,
+        };
+        Some(Holdup { cause, channel })
+    }
+
+    /// The first channel that still has to send what is in the region; `None` if all have, and it was not read yet.
+    fn region_holdup(&self) -> Option<Holdup> {
+        let has_large =
+            |queue: &VecDeque<Queued>| queue.iter().any(|item| matches!(item, Queued::Large { .. }));
+        let (channel, out) =
+            (0..).zip(&self.channels).find(|(_, out)| !out.closed && has_large(&out.queue))?;
+        let cause = match &out.route {
+            OutRoute::Local(_) => Cause::Cpu,
+            OutRoute::Remote { .. } if out.credit.blocked_by().is_some() => Cause::Barrier,
+            OutRoute::Remote { .. } if !out.large.admitted() => Cause::Credit,
             OutRoute::Remote { .. } => Cause::Flush,
         };
         Some(Holdup { cause, channel })

@@ -24,7 +24,7 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// True if any one record that fits a segment can be written to any channel (R4).
+    /// True if any one record of up to the attempt's largest can be written to any channel (R4).
     #[inline]
     pub fn writable(&self) -> bool {
         self.partition.writable()
@@ -39,7 +39,7 @@ impl Output<'_> {
     /// Writes a record to a channel.
     ///
     /// # Errors
-    /// [`EmitError::TooLarge`] if it does not fit an empty segment; nothing was written.
+    /// [`EmitError::TooLarge`] if it is larger than the attempt's largest record; nothing was written.
     ///
     /// # Panics
     /// If [`writable`](Self::writable) was false, or `channel` is out of range.
@@ -49,7 +49,7 @@ impl Output<'_> {
     }
 
     /// As [`write`](Self::write), for a record in parts. `write` is called again with an empty segment if the first did
-    /// not have room.
+    /// not have room, and then with the region.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -82,7 +82,7 @@ impl Output<'_> {
         let mut draft = self.arena.draft(segment);
         if let Err(error) = append(&mut draft, self.arena, write) {
             self.partition.spare = Some(draft.into_segment());
-            return Err(self.emit_error(error));
+            return self.write_to_region(Some(channel), write, error);
         }
         self.partition.seal(channel as usize, self.arena);
         self.partition.filling[channel as usize] = Some(draft);
@@ -123,7 +123,7 @@ impl Output<'_> {
         let mut draft = self.arena.draft(segment);
         if let Err(error) = append(&mut draft, self.arena, &mut write) {
             self.partition.spare = Some(draft.into_segment());
-            return Err(self.emit_error(error));
+            return self.write_to_region(None, &mut write, error);
         }
         self.partition.seal_shared(self.shard);
         self.partition.shared = Some(draft);
@@ -168,18 +168,18 @@ impl Output<'_> {
         self.partition.drained()
     }
 
-    fn emit_error(&self, error: WriteError) -> EmitError {
+    pub(super) fn emit_error(&self, error: WriteError) -> EmitError {
         match error {
             WriteError::Full { needed, .. } => EmitError::TooLarge {
                 size: u64::from(needed),
-                limit: self.arena.segment_size() as u32,
+                limit: self.partition.record_max.max(self.arena.segment_size() as u32),
                 partition: self.partition.name.clone(),
             },
             other => EmitError::Record(other.to_string()),
         }
     }
 
-    fn list(&mut self, channel: u32) {
+    pub(super) fn list(&mut self, channel: u32) {
         list(self.partition, channel, self.links, self.local, self.now_ns);
     }
 }

@@ -14,15 +14,16 @@ impl Partition {
                     .iter()
                     .map(|item| match item {
                         Queued::Data { len, .. } => format!("{len}"),
+                        Queued::Large { len, .. } => format!("large {len}"),
                         Queued::Event(event) => format!("{event:?}"),
                     })
                     .collect();
                 let filled = filling.as_ref().map(|draft| draft.len());
                 let flags = (out.listed, out.waits, out.flush, out.closed, out.ack_due);
-                format!("{:?} {:?} {queue:?} {filled:?} {flags:?}", out.credit, out.order)
+                format!("{:?} {:?} {:?} {queue:?} {filled:?} {flags:?}", out.credit, out.large, out.order)
             })
             .collect();
         let shared = self.shared.as_ref().map(|draft| draft.len());
-        format!("{channels:?} {shared:?} {} {}", self.used, self.spare.is_some())
+        format!("{channels:?} {shared:?} {} {} {}", self.used, self.spare.is_some(), self.region.is_some())
     }
 }

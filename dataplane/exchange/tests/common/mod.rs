@@ -1,6 +1,8 @@
 //! Slots on threads of this process, connected over loopback as if each were a TaskManager of its own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod stranger;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
@@ -131,7 +133,7 @@ pub fn consumer(task: u32, channels: Vec<ChannelPlan>) -> TaskPorts {
 
 pub fn plan(tasks: Vec<TaskPorts>, peers: &[(SlotId, SocketAddr)]) -> AttemptPlan {
     let peers: BTreeMap<_, _> = peers.iter().map(|(slot, address)| (slot.taskmanager, *address)).collect();
-    AttemptPlan { job: JOB, epoch: 1, attempt: 1, tasks, peers }
+    AttemptPlan { job: JOB, epoch: 1, attempt: 1, record_max: 0, tasks, peers }
 }
 
 /// Turns the slot until `step` says it is done; `step` says whether it moved and whether it is done.

@@ -426,7 +426,7 @@ fn sum_of(arena: &Arena, parts: &SendParts) -> u64 {
 /// What the kernel was given to write to is nobody's until it is done.
 fn poison(arena: &Arena, parts: &ReceiveParts) {
     for part in parts {
-        assert!((part.offset + part.len) as usize <= arena.segment_size(), "a part exceeds its segment");
+        assert!(part.offset + part.len <= arena.capacity_of(&part.segment), "a part exceeds its segment");
         let start = arena.write_ptr(&part.segment).wrapping_add(part.offset as usize);
         // SAFETY: rule 1, a receiving segment is valid for writing as a whole, and nobody else looks at it.
         unsafe { start.write_bytes(POISON, part.len as usize) };

@@ -41,6 +41,7 @@ pub struct Setup {
     slots: u32,
     segments: u32,
     segment_bytes: u32,
+    record_max: u32,
     config: SlotConfig,
     buffers: usize,
     file_ops: usize,
@@ -57,6 +58,7 @@ impl Setup {
             slots: 1,
             segments: 512,
             segment_bytes: 4096,
+            record_max: 0,
             config: SlotConfig::default(),
             buffers: 64,
             file_ops: usize::MAX,
@@ -89,6 +91,13 @@ impl Setup {
     #[must_use]
     pub fn segments(mut self, segments: u32, bytes: u32) -> Self {
         (self.segments, self.segment_bytes) = (segments, bytes);
+        self
+    }
+
+    /// Bytes of the largest record; 0, as by default, if records have to fit a segment.
+    #[must_use]
+    pub fn record_max(mut self, bytes: u32) -> Self {
+        self.record_max = bytes;
         self
     }
 
@@ -161,6 +170,7 @@ impl Harness {
             parallelism: setup.parallelism,
             slots: (0..setup.slots).map(|slot| SlotId { taskmanager: TASKMANAGER, slot }).collect(),
             peers: BTreeMap::new(),
+            record_max: setup.record_max,
             memory: setup.memory,
         };
         let manager = Manager::new(job, store)?;

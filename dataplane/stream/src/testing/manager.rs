@@ -38,6 +38,8 @@ pub struct ManagedJob {
     pub slots: Vec<SlotId>,
     /// Data addresses of TaskManagers, where slots are in different ones.
     pub peers: BTreeMap<u64, SocketAddr>,
+    /// Bytes of the largest record; 0 if records have to fit a segment.
+    pub record_max: u32,
     /// What the tasks of each slot may hold.
     pub memory: SlotMemory,
 }
@@ -343,7 +345,14 @@ impl Manager {
             graph_fingerprint: self.graph.fingerprint(),
             epoch: EPOCH,
             attempt: self.attempt,
-            ports: AttemptPlan { job: JOB, epoch: EPOCH, attempt: self.attempt, tasks: ports, peers },
+            ports: AttemptPlan {
+                job: JOB,
+                epoch: EPOCH,
+                attempt: self.attempt,
+                record_max: self.job.record_max,
+                tasks: ports,
+                peers,
+            },
             tasks: tasks.collect(),
             memory: self.job.memory,
         }
@@ -445,6 +454,7 @@ mod tests {
             parallelism: 2,
             slots: slots.clone(),
             peers: BTreeMap::new(),
+            record_max: 0,
         };
         let mut manager = Manager::new(job, Store::default()).expect("it can be built");
         manager.next_attempt();

@@ -143,7 +143,7 @@ fn naive_manifest(bytes: &[u8]) -> Result<NaiveManifest, Stage> {
     let check = |ok: bool, stage| if ok { Ok(()) } else { Err(stage) };
     check(bytes.len() >= 64, Stage::Incomplete(64))?;
     check(&bytes[..4] == b"TGTR", Stage::Magic)?;
-    check(number(bytes, 4, 2) == 1, Stage::Version)?;
+    check(number(bytes, 4, 2) == 2, Stage::Version)?;
     let (entries, payloads) = (number(bytes, 6, 2), number(bytes, 8, 2));
     check((1..=64).contains(&entries), Stage::EntryCount)?;
     check(payloads <= 16 && payloads <= entries, Stage::PayloadCount)?;
@@ -193,6 +193,8 @@ fn naive_entry(bytes: &[u8]) -> Option<Entry> {
         9 => (Body::EndOfPartition, 16),
         10 => (Body::Close, 16),
         11 => (Body::CloseAck, 16),
+        13 => (Body::Ask { total: word(0) }, 20),
+        14 => (Body::Admit { total: word(0) }, 20),
         12 if word(1) == 0 => (Body::Error { code: u16::try_from(word(0)).ok()?, detail: wide(2) }, 32),
         _ => return None,
     };
@@ -206,11 +208,12 @@ fn naive_entry(bytes: &[u8]) -> Option<Entry> {
     let in_limits = match body {
         Body::Data(Data { len, total, offset, .. }) => {
             let end = u64::from(offset) + u64::from(len);
-            (1..=1 << 20).contains(&len) && total <= 64 << 20 && end <= total.into()
+            (1..=1 << 20).contains(&len) && total <= (16 << 20) + 4096 && end <= total.into()
         }
         Body::Grant { credits, .. } => (1..=262_144).contains(&credits),
         Body::Resume { credits, .. } => credits <= 262_144,
         Body::Error { code, .. } => code != 0,
+        Body::Ask { total } | Body::Admit { total } => (1..=(16 << 20) + 4096).contains(&total),
         _ => true,
     };
     let has_backlog = matches!(bytes[8], 1 | 5);
@@ -258,13 +261,13 @@ fn naive_hello(bytes: &[u8; HELLO_LEN]) -> Option<Hello> {
     let segment_size = number(bytes, 8, 4) as u32;
     let channels = number(bytes, 12, 4) as u32;
     let good = &bytes[..4] == b"TGHI"
-        && number(bytes, 4, 2) == 1
+        && number(bytes, 4, 2) == 2
         && number(bytes, 124, 4) == naive_crc(&bytes[..124])
         && reserved == 0
         && (12..=20).any(|power| segment_size == 1 << power)
         && (1..=65_536).contains(&channels);
     good.then(|| Hello {
-        version: 1,
+        version: 2,
         cluster: number(bytes, 16, 16),
         job: number(bytes, 32, 16),
         epoch: number(bytes, 48, 8) as u64,

@@ -19,7 +19,7 @@ pub fn config(cases: u32) -> ProptestConfig {
 }
 
 /// One well-formed entry of each kind.
-pub fn one_of_each() -> [Entry; 12] {
+pub fn one_of_each() -> [Entry; 14] {
     [
         Entry::data(7, 3, 0, 2, Data { len: 4096, total: 10_000, offset: 4096, crc: 0xDEAD_BEEF }),
         Entry::sequenced(7, 3, 1, Body::Barrier { checkpoint: 0x0102_0304_0506_0708 }),
@@ -33,6 +33,8 @@ pub fn one_of_each() -> [Entry; 12] {
         Entry::control(7, 3, Body::Close),
         Entry::sequenced(7, 3, 6, Body::CloseAck),
         Entry::link_error(6, 99),
+        Entry::control(7, 3, Body::Ask { total: 10_000 }),
+        Entry::control(7, 3, Body::Admit { total: 10_000 }),
     ]
 }
 
@@ -85,6 +87,8 @@ pub fn any_entry() -> impl Strategy<Value = Entry> {
         Just(Body::Close),
         Just(Body::CloseAck),
         (1..=u16::MAX, any::<u64>()).prop_map(|(code, detail)| Body::Error { code, detail }),
+        (1..=RECORD_MAX).prop_map(|total| Body::Ask { total }),
+        (1..=RECORD_MAX).prop_map(|total| Body::Admit { total }),
     ];
     (0..LINK, any::<u32>(), any::<u16>(), any::<u32>(), body).prop_map(
         |(channel, generation, backlog, sequence, body)| {

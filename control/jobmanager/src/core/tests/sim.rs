@@ -185,6 +185,7 @@ impl Sim {
             segment_size: 32 << 10,
             memory: tidegate_rpc::MemoryPlan::default(),
             segments_per_slot: 64,
+            record_max: 0,
             links_per_slot: 32,
             driver: DriverReport::default(),
             held: Vec::new(),
@@ -199,17 +200,20 @@ impl Sim {
     }
 
     pub(super) fn join(&mut self, id: u64, slots: u32) {
+        self.join_as(Self::register(id, slots));
+    }
+
+    pub(super) fn join_as(&mut self, register: Register) {
         let conn = self.connect();
-        let slots_held = vec![None; slots as usize];
         self.tms.push(FakeTaskManager {
-            id,
+            id: register.taskmanager,
             conn,
-            slots: slots_held,
+            slots: vec![None; register.slots as usize],
             lazy: Lazy::default(),
             told: Vec::new(),
             incarnation: 1,
         });
-        self.say_as(conn, 0, ToJobManager::Register(Box::new(Self::register(id, slots))));
+        self.say_as(conn, 0, ToJobManager::Register(Box::new(register)));
     }
 
     /// A living TaskManager connects anew, still holding what it holds.

@@ -106,6 +106,37 @@ fn too_few_segments_are_refused_with_the_edge() {
     );
 }
 
+/// All slots of an attempt have to agree on what may travel; what does not fit is refused with its part of the sum.
+#[test]
+fn the_largest_record_is_what_every_taskmanager_has_room_for() {
+    let sizes = |segments: u32, records: [u32; 2]| {
+        let mut sim = Sim::new();
+        for (id, record_max) in (1..=2).zip(records) {
+            let segments_per_slot = segments;
+            sim.join_as(Register { segments_per_slot, record_max, ..Sim::register(id, 2) });
+        }
+        let answer = sim.submit(1, request(4, None), graph(4));
+        let told = sim.tms.iter().flat_map(|tm| &tm.told);
+        let prepared: Vec<u32> = told
+            .filter_map(|told| match told {
+                ToTaskManager::Prepare(prepare) => Some(prepare.record_max),
+                _ => None,
+            })
+            .collect();
+        (answer.map_err(|rejection| rejection.errors[0].clone()), prepared)
+    };
+    let (answer, prepared) = sizes(1024, [1 << 20, 3 << 20]);
+    answer.expect("there is room");
+    assert_eq!(prepared, [1 << 20; 2]);
+    let (_, prepared) = sizes(1024, [32 << 10, 3 << 20]);
+    assert_eq!(prepared, [0; 2], "what fits a segment needs no regions");
+    let (answer, _) = sizes(64, [1 << 20, u32::MAX]);
+    let text = answer.expect_err("two regions of 32 segments");
+    let expected =
+        "2 regions of 32 for large records are part of it, see taskmanager.network.max-record-size";
+    assert!(text.contains("needs 72, available 64") && text.contains(expected), "{text}");
+}
+
 #[test]
 fn too_few_links_are_refused_with_the_edge_and_the_key() {
     let mut sim = Sim::new();
