@@ -173,8 +173,7 @@ fn plot(curves: &[Curve], range: &Range) -> String {
     let mut cells = vec![vec![' '; width + 1]; height];
     for curve in curves {
         let places: Vec<_> = curve.points.iter().map(|point| range.place(*point)).collect();
-        for column in 0..=width {
-            let x = column as f64 / width as f64;
+        for (column, x) in (0..=width).map(|column| (column, column as f64 / width as f64)) {
             // A percentile lasts until the next one.
             let Some((_, y)) = places.iter().find(|(at, _)| *at >= x) else { continue };
             let line = ((1.0 - y) * (height - 1) as f64).round() as usize;
