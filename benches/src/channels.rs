@@ -305,7 +305,7 @@ impl End {
 
     fn prepare(&mut self, task: TaskPorts, source: SocketAddr) -> Result<TaskIds, Box<dyn Error>> {
         let peers = BTreeMap::from([(SOURCE.taskmanager, source)]);
-        let plan = AttemptPlan { job: 1, epoch: 1, attempt: 1, tasks: vec![task], peers };
+        let plan = AttemptPlan { job: 1, epoch: 1, attempt: 1, record_max: 0, tasks: vec![task], peers };
         let ids = self.slot.prepare(&plan)?.pop().ok_or("the plan has a task")?;
         self.turn_until(|slot| Ok((false, slot.prepared(1, 1) != Prepared::Pending)))?;
         Ok(ids)

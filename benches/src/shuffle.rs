@@ -128,7 +128,8 @@ pub fn measure(options: &Options) -> Result<Outcome<Traffic>, Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     // A record larger than a segment has a region at each end, beside the segments asked for.
     let record = if work.shape == Shape::Bytes { work.record_bytes } else { 0 };
-    let regions = if record > 32 << 10 { 2 * (record + (4 << 10)).div_ceil(32 << 10) } else { 0 };
+    let segment = u64::from(options.segment_size);
+    let regions = if record > segment { 2 * (record + (4 << 10)).div_ceil(segment) } else { 0 };
     let flags = [
         ("--segments", (u64::from(options.segments) + regions).to_string()),
         ("--segment-size", options.segment_size.to_string()),
