@@ -118,7 +118,7 @@ mod tests {
     fn an_idle_channel_of_many_takes_less_than_a_kilobyte() {
         const CHANNELS: usize = 10_000;
         let routes = (0..CHANNELS as u32).map(|channel| OutRoute::Remote { link: 0, channel }).collect();
-        let partition = Partition::new(0, "out".into(), 1, 512, false, None, routes, true);
+        let partition = Partition::new(0, "out".into(), 1, 512, false, routes, true);
         let routes = (0..CHANNELS as u32).map(|channel| (InRoute::Remote { link: 0, channel }, 0)).collect();
         let gate = Gate::new(0, "in".into(), 1, 512, crate::gate::Region::new(None, 32 << 10, 0, 0), routes);
         let lists = ReadyList::new(CHANNELS, 1).idle_bytes() + CHANNELS * size_of::<InRef>();

@@ -137,11 +137,9 @@ impl Partition {
         generation: u32,
         quota: u32,
         broadcast: bool,
-        region: Option<(Segment<Filling>, u32)>,
         routes: Vec<OutRoute>,
         holds_back: bool,
     ) -> Self {
-        let record_max = region.as_ref().map_or(0, |(_, record_max)| *record_max);
         let own = places(quota, routes.len());
         let local =
             |(place, route): (usize, &OutRoute)| matches!(route, OutRoute::Local(_)).then_some(place as u32);
@@ -181,8 +179,8 @@ impl Partition {
             quota,
             used: 0,
             spare: None,
-            region: region.map(|(region, _)| region),
-            record_max,
+            region: None,
+            record_max: 0,
             // One segment of a broadcast is filled for all links, so none of them may hold it back.
             holds_back: holds_back && !broadcast,
             broadcast,

@@ -142,16 +142,17 @@ where
                 attempt.reserved += quota + region;
                 attempt.partitions.push(index);
                 self.ports.local.reserve(partition.channels.len());
-                self.ports.partitions[index as usize] = Some(Partition::new(
+                let made = Partition::new(
                     index,
                     partition.name.clone(),
                     plan.attempt,
                     quota,
                     partition.broadcast,
-                    regions.partitions.pop().map(|region| (region, plan.record_max)),
                     routes,
                     self.flush_ns > 0,
-                ));
+                );
+                let own = regions.partitions.pop().map(|region| (region, plan.record_max));
+                self.ports.partitions[index as usize] = Some(made.with_region(own));
                 partitions.push(PartitionId(index));
             }
             let gate = task.gate.as_ref().map(|gate| {

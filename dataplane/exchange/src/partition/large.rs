@@ -3,7 +3,7 @@
 //! State: the region is in the partition while it is empty; otherwise each channel that the record goes to has a reference in
 //! its queue, and one for each slice that the ring holds. With the last reference it comes back.
 
-use tidegate_arena::{Arena, Sealed, Segment, SegmentState, Shard, Shared};
+use tidegate_arena::{Arena, Filling, Sealed, Segment, SegmentState, Shard, Shared};
 use tidegate_record::{Slot, WriteError};
 use tidegate_wire::{Data, Entry, payload_crc};
 
@@ -19,6 +19,14 @@ impl OutChannel {
 }
 
 impl Partition {
+    /// Gives it a region for records of more than a segment and up to so many bytes.
+    pub fn with_region(mut self, region: Option<(Segment<Filling>, u32)>) -> Self {
+        if let Some((region, record_max)) = region {
+            (self.region, self.record_max) = (Some(region), record_max);
+        }
+        self
+    }
+
     /// True if a record of any size up to the largest has room.
     #[inline]
     pub(super) fn region_ready(&self) -> bool {
