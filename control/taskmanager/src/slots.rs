@@ -9,13 +9,14 @@
 //! - a slot thread that panics is reported by name: the process cannot go on without it.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
 use tidegate_arena::{Arena, Shard};
 use tidegate_exchange::endpoint::{Connector, Mailbox};
 use tidegate_exchange::{Endpoint, Exchange, ExchangeConfig, LocalHub, SlotId};
@@ -86,6 +87,8 @@ pub(crate) struct SlotSpec {
     pub flush: Duration,
     /// Whether it is pinned.
     pub pin: bool,
+    /// How long it looks for work before it sleeps.
+    pub spin: Duration,
     /// Where same-process channels meet.
     pub hub: LocalHub,
     /// Dials for it.
@@ -206,6 +209,8 @@ fn run(
     if spec.pin {
         pin(spec.index);
     }
+    // A source that waits for a time would otherwise be woken up to 50 us late. Without it everything works as well.
+    let _coarse = set_current_timer_slack(NonZeroU64::new(1));
     let ring = match spec.driver.ring(&spec.arena, spec.shard.index(), &spec.ring) {
         Ok(ring) => Metered::new(ring),
         Err(error) => {
@@ -221,14 +226,9 @@ fn run(
     let mailbox = exchange.mailbox();
     let through = Arc::new(AtomicBool::new(false));
     let events = Queue { slot: spec.index, events: spec.events.clone(), through: Arc::clone(&through) };
-    let (mut runner, commands) = SlotRunner::new(
-        exchange,
-        Box::new(files),
-        spec.jobs,
-        spec.pool,
-        Box::new(events),
-        SlotConfig::default(),
-    );
+    let config = SlotConfig { spin_ns: spec.spin.as_nanos() as u64, ..SlotConfig::default() };
+    let (mut runner, commands) =
+        SlotRunner::new(exchange, Box::new(files), spec.jobs, spec.pool, Box::new(events), config);
     runner.show_on(board);
     assert!(spec.port.0.set(commands).is_ok(), "a slot is opened once");
     let _ = open.send(mailbox);

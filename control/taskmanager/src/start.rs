@@ -54,6 +54,8 @@ pub struct TaskManagerConfig {
     pub send: SendMode,
     /// How long a partly filled segment waits for more before it goes to another TaskManager; zero, not at all.
     pub flush: Duration,
+    /// How long a slot looks for work before it sleeps.
+    pub spin: Duration,
     /// Whether segments are registered with the kernel.
     pub registration: Registration,
     /// Pin slot N to the N-th core this process may use.
@@ -81,6 +83,7 @@ impl TaskManagerConfig {
             driver: Driver::Auto,
             send: SendMode::Auto,
             flush: Duration::ZERO,
+            spin: Duration::ZERO,
             registration: Registration::Auto,
             pin: false,
             cancel_max: CANCEL_MAX,
@@ -392,6 +395,7 @@ fn try_slots(
             },
             flush: config.flush,
             pin: config.pin,
+            spin: config.spin,
             hub: hub.clone(),
             connector: endpoint.connector(),
             jobs: config.jobs.clone(),

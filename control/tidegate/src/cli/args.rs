@@ -160,6 +160,9 @@ pub struct NetworkArgs {
     /// Whether segments are registered with the kernel
     #[arg(long, value_enum, default_value_t = Register::Auto)]
     pub register: Register,
+    /// Microseconds for which an idle slot looks for work before it sleeps; saves wake-ups, costs that much processor time
+    #[arg(long, value_name = "MICROS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub spin: u32,
 }
 
 /// `--driver`.

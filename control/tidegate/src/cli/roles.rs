@@ -165,6 +165,7 @@ pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs)
     };
     config.registration = network.register.into();
     config.flush = network.flush.unwrap_or_default();
+    config.spin = Duration::from_micros(network.spin.into());
     Ok(())
 }
 

@@ -39,6 +39,9 @@ pub struct SlotConfig {
     pub metrics_interval_ns: u64,
     /// Nanoseconds without a step, with nothing to wait for outside, after which the wait-for graph is printed.
     pub stall_report_ns: u64,
+    /// Nanoseconds for which a slot looks for work again and again before it sleeps, and before a task's time comes. It
+    /// costs that much processor time, and saves the waking.
+    pub spin_ns: u64,
 }
 
 impl Default for SlotConfig {
@@ -48,6 +51,7 @@ impl Default for SlotConfig {
             quantum_bytes: QUANTUM_BYTES,
             metrics_interval_ns: METRICS_INTERVAL_NS,
             stall_report_ns: STALL_REPORT_NS,
+            spin_ns: 0,
         }
     }
 }

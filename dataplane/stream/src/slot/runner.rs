@@ -75,6 +75,8 @@ pub struct SlotRunner<R: Ring> {
     metrics_at_ns: u64,
     board: Board,
     idle_since_ns: Option<u64>,
+    /// It does not sleep before this time, because it spins.
+    awake_until_ns: u64,
     /// Memory held when it was last looked at.
     memory: MemoryUse,
 }
@@ -118,6 +120,7 @@ where
             waits: 0,
             board: Board::default(),
             idle_since_ns: None,
+            awake_until_ns: 0,
             memory: MemoryUse::default(),
         };
         (runner, sender)
@@ -157,19 +160,28 @@ where
         self.turns += u64::from(busy);
         if busy {
             self.idle_since_ns = None;
+            self.awake_until_ns = self.exchange.ports.now_ns().saturating_add(self.config.spin_ns);
         }
         busy
     }
 
-    /// Sleeps until there may be something to do.
+    /// Sleeps until there may be something to do. Returns at once while the slot spins: there was work a moment ago, or a
+    /// task's time comes in a moment.
     pub fn wait(&mut self) {
         let now = self.exchange.now_ns();
+        if now < self.awake_until_ns {
+            return;
+        }
         self.watch_stall(now);
-        self.waits += 1;
         let timers = self.attempts.iter().flat_map(|attempt| &attempt.tasks).filter_map(Task::until_ns);
         let retry = (!self.outbox.is_empty()).then(|| now + EVENTS_RETRY_NS);
         let metrics = (!self.attempts.is_empty()).then_some(self.metrics_at_ns);
         let until = timers.chain(retry).chain(metrics).min();
+        let until = until.map(|at| at.saturating_sub(self.config.spin_ns));
+        if self.config.spin_ns > 0 && until.is_some_and(|at| at <= now) {
+            return;
+        }
+        self.waits += 1;
         self.exchange.wait(until.map(|at| Duration::from_nanos(at.saturating_sub(now))));
     }
 
