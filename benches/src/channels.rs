@@ -129,11 +129,11 @@ pub fn measure(options: &Options, channels: u32) -> Result<Outcome<Channels>, Bo
     for (flag, value) in [
         ("--shape", work.shape.name().to_owned()),
         ("--channels", channels.to_string()),
-        ("--flush", options.flush.to_string()),
-        ("--segments", options.segments.to_string()),
-        ("--segment-size", options.segment_size.to_string()),
-        ("--driver", word(&options.driver)),
-        ("--send", word(&options.send)),
+        ("--flush", options.engine.flush.to_string()),
+        ("--segments", options.engine.segments.to_string()),
+        ("--segment-size", options.engine.segment_size.to_string()),
+        ("--driver", word(&options.engine.driver)),
+        ("--send", word(&options.engine.send)),
         ("--dir", dir.path().display().to_string()),
     ] {
         flags.extend([flag.to_owned(), value]);
@@ -149,7 +149,7 @@ pub fn measure(options: &Options, channels: u32) -> Result<Outcome<Channels>, Bo
     let per_64k = |counts: Counts| counts.enters as f64 * 65_536.0 / counts.bytes.max(1) as f64;
     let mut details = Channels {
         channels,
-        flush_ms: options.flush,
+        flush_ms: options.engine.flush,
         cpu_ns_per_record: 0.0,
         train_bytes: out.payload_bytes / out.trains.max(1),
         enters_per_64k: [per_64k(out), per_64k(into)],

@@ -10,6 +10,7 @@ mod cluster;
 mod floor;
 mod forms;
 mod jobs;
+mod latency;
 mod meter;
 mod outcome;
 mod pairs;
@@ -41,6 +42,8 @@ enum Command {
     Shuffle(shuffle::Options),
     /// The same records between the same cores without an engine: what shuffle is measured against
     Floor(floor::Options),
+    /// How late records come that were sent at a given rate, whatever became of those before them
+    Latency(latency::Options),
     /// What this machine can do at best: copying, checksums, system calls, waking, loopback
     Calibrate(calibrate::Options),
     /// All of them in turns, and a page that says what was found
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Shuffle(options) => shuffle::run(&options),
         Command::Floor(options) => floor::run(&options),
+        Command::Latency(options) => latency::run(&options),
         Command::Calibrate(options) => {
             calibrate::run(&options);
             Ok(())

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -53,11 +54,9 @@ pub fn word(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-/// Flags of `shuffle`.
+/// Flags of every benchmark that starts a cluster.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
-    #[command(flatten)]
-    pub work: Work,
+pub struct Engine {
     /// What drives the network
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     pub driver: Driver,
@@ -73,12 +72,67 @@ pub struct Options {
     /// Bytes of a network segment
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 10)]
     pub segment_size: u32,
-    /// Logical channels of the link, between two processes with nothing but the exchange; otherwise a job with one
-    #[arg(long, value_name = "C", value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub channels: Option<u32>,
     /// Milliseconds that a partly filled segment waits for more; 0 sends what there is when the link is idle
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub flush: u64,
+    /// Microseconds for which an idle slot looks for work before it sleeps
+    #[arg(long, value_name = "MICROS", default_value_t = 0)]
+    pub spin: u32,
+}
+
+impl Default for Engine {
+    /// Everything as it is unless configured.
+    fn default() -> Self {
+        let (driver, send, transport) = (Driver::Auto, SendMode::Auto, Transport::Tcp);
+        Self { driver, send, segments: 512, transport, segment_size: 32 << 10, flush: 0, spin: 0 }
+    }
+}
+
+impl Engine {
+    /// Starts a cluster with its two slots on `cores`, for records of up to `record` bytes.
+    ///
+    /// # Errors
+    /// It did not start, or the transport cannot have these cores.
+    pub fn start(&self, dir: &Path, cores: [usize; 2], record: u64) -> Result<Cluster, Box<dyn Error>> {
+        let slots = match self.transport {
+            Transport::Tcp => Slots::Apart(cores),
+            Transport::Local if cores == [0, 1] => Slots::Together,
+            Transport::Local => {
+                return Err(
+                    "--transport local pins its slots to the first two cores it may use: leave --cores out, \
+                            and choose the cores with taskset"
+                        .into(),
+                );
+            }
+        };
+        // A record larger than a segment has a region at each end, beside the segments asked for.
+        let segment = u64::from(self.segment_size);
+        let regions = if record > segment { 2 * (record + (4 << 10)).div_ceil(segment) } else { 0 };
+        let flags = [
+            ("--segments", (u64::from(self.segments) + regions).to_string()),
+            ("--segment-size", self.segment_size.to_string()),
+            ("--max-record-size", format!("{record}b")),
+            ("--flush", format!("{}ms", self.flush)),
+            ("--driver", word(&self.driver)),
+            ("--send", word(&self.send)),
+            ("--spin", self.spin.to_string()),
+        ];
+        let flags: Vec<String> =
+            flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        Cluster::start(dir, slots, &flags)
+    }
+}
+
+/// Flags of `shuffle`.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub work: Work,
+    #[command(flatten)]
+    pub engine: Engine,
+    /// Logical channels of the link, between two processes with nothing but the exchange; otherwise a job with one
+    #[arg(long, value_name = "C", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub channels: Option<u32>,
     /// One JSON object on the last line of stdout
     #[arg(long)]
     pub json: bool,
@@ -87,9 +141,7 @@ pub struct Options {
 impl Options {
     /// Everything as it is unless configured.
     pub fn of(work: Work) -> Self {
-        let (driver, send, transport) = (Driver::Auto, SendMode::Auto, Transport::Tcp);
-        let (segments, segment_size) = (512, 32 << 10);
-        Self { work, driver, send, segments, transport, segment_size, channels: None, flush: 0, json: false }
+        Self { work, engine: Engine::default(), channels: None, json: false }
     }
 }
 
@@ -100,7 +152,7 @@ impl Options {
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     match options.channels {
         None => measure(options)?.print(options.json),
-        Some(_) if options.transport == Transport::Local => {
+        Some(_) if options.engine.transport == Transport::Local => {
             return Err("--channels are those of one link: leave --transport local out".into());
         }
         Some(channels) => channels::measure(options, channels)?.print(options.json),
@@ -114,37 +166,14 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 /// The run failed, or the result is wrong.
 pub fn measure(options: &Options) -> Result<Outcome<Traffic>, Box<dyn Error>> {
     let work = &options.work;
-    let slots = match options.transport {
-        Transport::Tcp => Slots::Apart(work.cores),
-        Transport::Local if work.cores == [0, 1] => Slots::Together,
-        Transport::Local => {
-            return Err(
-                "--transport local pins its slots to the first two cores it may use: leave --cores out, \
-                        and choose the cores with taskset"
-                    .into(),
-            );
-        }
-    };
     let dir = tempfile::tempdir()?;
-    // A record larger than a segment has a region at each end, beside the segments asked for.
     let record = if work.shape == Shape::Bytes { work.record_bytes } else { 0 };
-    let segment = u64::from(options.segment_size);
-    let regions = if record > segment { 2 * (record + (4 << 10)).div_ceil(segment) } else { 0 };
-    let flags = [
-        ("--segments", (u64::from(options.segments) + regions).to_string()),
-        ("--segment-size", options.segment_size.to_string()),
-        ("--max-record-size", format!("{record}b")),
-        ("--driver", word(&options.driver)),
-        ("--send", word(&options.send)),
-        ("--flush", format!("{}ms", options.flush)),
-    ];
-    let flags: Vec<String> = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-    let cluster = Cluster::start(dir.path(), slots, &flags)?;
+    let cluster = options.engine.start(dir.path(), work.cores, record)?;
     let mut args = work.flags();
     args.extend(["--dir".to_owned(), dir.path().display().to_string()]);
     let before: Vec<f64> = cluster.workers.iter().filter_map(Process::cpu_seconds).collect();
     let job = cluster.submit(jobs::name(work.shape), &args)?;
-    wait(&cluster, &job, work.all())?;
+    wait(&cluster, &job, &format!("moving {} M records", work.all() / 1_000_000))?;
     let cpu: Vec<(u32, f64)> = cluster
         .workers
         .iter()
@@ -155,7 +184,7 @@ pub fn measure(options: &Options) -> Result<Outcome<Traffic>, Box<dyn Error>> {
 }
 
 /// Waits until the job is FINISHED, with a progress line.
-fn wait(cluster: &Cluster, job: &str, records: u64) -> Result<(), Box<dyn Error>> {
+pub fn wait(cluster: &Cluster, job: &str, what: &str) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     loop {
         let status = cluster.get(&format!("/jobs/{job}"))?;
@@ -172,7 +201,7 @@ fn wait(cluster: &Cluster, job: &str, records: u64) -> Result<(), Box<dyn Error>
         }
         if std::io::stderr().is_terminal() {
             let seconds = start.elapsed().as_secs();
-            eprint!("\rmoving {} M records, {seconds} s ", records / 1_000_000);
+            eprint!("\r{what}, {seconds} s ");
             // Progress is a courtesy; a broken terminal is no reason to stop.
             let _ = std::io::stderr().flush();
         }

@@ -8,6 +8,8 @@ mod network;
 mod nop;
 mod wake;
 
+pub(crate) use network::pair;
+
 use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -139,6 +141,32 @@ impl fmt::Display for Calibration {
         write!(f, "{table}")?;
         self.left_out.iter().try_for_each(|why| write!(f, "\nLeft out: {why}\n"))
     }
+}
+
+/// Half a round trip of a small message over TCP, between threads that sleep.
+#[derive(Debug, Clone, Copy)]
+pub struct OneWay {
+    pub median_ns: f64,
+    pub p99_ns: f64,
+}
+
+/// Measures that alone, between `cores`.
+///
+/// # Errors
+/// The sockets'.
+pub fn one_way(cores: [usize; 2]) -> Result<OneWay, Box<dyn Error>> {
+    let setting = Setting { cores, budget: BUDGET };
+    let samples = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            crate::process::pin(cores[0]);
+            network::ping_pong_samples(setting).map_err(|error| error.to_string())
+        });
+        thread.join().unwrap_or_else(|_| Err("the thread of a ping-pong panicked".to_owned()))
+    })?;
+    let [Some(median_ns), Some(p99_ns)] = [median(&samples), percentile(&samples, 99.0)] else {
+        return Err("a ping-pong gave no samples".into());
+    };
+    Ok(OneWay { median_ns, p99_ns })
 }
 
 /// Repeats a batch of `count` operations until the budget is spent, at least three times: nanoseconds per operation.

@@ -22,7 +22,7 @@ const FRAMES_FIRST: u64 = 512;
 /// Most frames of a stream: 32 GB, more than any loopback carries in a figure's time.
 const FRAMES_MAX: u64 = 1 << 20;
 
-fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
+pub(crate) fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let dialled = TcpStream::connect(listener.local_addr()?)?;
     let (accepted, _) = listener.accept()?;
@@ -33,6 +33,10 @@ fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
 
 /// A message to a thread that sleeps on the other core, and back; half of that.
 pub fn ping_pong(setting: Setting) -> Result<Figure, Box<dyn Error>> {
+    time("TCP, 64 bytes, one way (half a round trip)", &ping_pong_samples(setting)?)
+}
+
+pub(super) fn ping_pong_samples(setting: Setting) -> std::io::Result<Vec<f64>> {
     let (mut here, mut there) = pair()?;
     let mut failed = None;
     let samples = thread::scope(|scope| {
@@ -52,8 +56,8 @@ pub fn ping_pong(setting: Setting) -> Result<Figure, Box<dyn Error>> {
         samples
     });
     match failed {
-        Some(error) => Err(error.into()),
-        None => time("TCP, 64 bytes, one way (half a round trip)", &samples),
+        Some(error) => Err(error),
+        None => Ok(samples),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The jobs that `shuffle` submits, one per shape: a source that counts on one TaskManager, what sums on the other.
+//! The jobs that benchmarks submit: for `shuffle` one per shape, a source that counts on one TaskManager, what sums on the
+//! other; for `latency` `stamped`.
 //!
 //! Both ends measure themselves (`meter`) and are never restored: a run that fails is run again.
 
@@ -6,6 +7,7 @@ pub mod bid;
 pub mod bytes;
 pub mod keyed;
 mod numbered;
+pub mod stamped;
 mod sum_sink;
 
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ use crate::work::Shape;
 
 /// The registry of a benchmark's own cluster.
 pub fn all() -> Jobs {
-    Jobs::new([keyed::entry(), bytes::entry(), bid::entry()])
+    Jobs::new([keyed::entry(), bytes::entry(), bid::entry(), stamped::entry()])
 }
 
 /// Under which name the job of a shape is registered.

@@ -16,7 +16,7 @@ use crate::calibrate::{self, Calibration};
 use crate::floor::{self, Checksum};
 use crate::outcome::print_json;
 use crate::pairs::{self, Comparison, Run, Sample};
-use crate::shuffle::{self, Driver, Transport};
+use crate::shuffle::{self, Driver, Engine, Transport};
 use crate::work::{Shape, Work, two_cores};
 use machine::Machine;
 
@@ -100,7 +100,8 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 fn keyed(options: &Options) -> Result<Section, Box<dyn Error>> {
     let own = |driver, transport| {
         move |work| {
-            let options = shuffle::Options { driver, transport, ..shuffle::Options::of(work) };
+            let engine = Engine { driver, transport, ..Engine::default() };
+            let options = shuffle::Options { engine, ..shuffle::Options::of(work) };
             Ok(Sample::of(&shuffle::measure(&options)?))
         }
     };
