@@ -12,6 +12,7 @@ mod forms;
 mod jobs;
 mod latency;
 mod meter;
+mod micro;
 mod outcome;
 mod pairs;
 mod process;
@@ -44,6 +45,8 @@ enum Command {
     Floor(floor::Options),
     /// How late records come that were sent at a given rate, whatever became of those before them
     Latency(latency::Options),
+    /// What each part of the data plane costs by itself, in nanoseconds and in instructions
+    Micro(micro::Options),
     /// What this machine can do at best: copying, checksums, system calls, waking, loopback
     Calibrate(calibrate::Options),
     /// All of them in turns, and a page that says what was found
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Shuffle(options) => shuffle::run(&options),
         Command::Floor(options) => floor::run(&options),
         Command::Latency(options) => latency::run(&options),
+        Command::Micro(options) => micro::run(&options),
         Command::Calibrate(options) => {
             calibrate::run(&options);
             Ok(())

@@ -50,7 +50,7 @@ fn job(job: &mut Job, args: &Args) -> JobResult {
 
 /// Every field of a bid as it lies in the segment: numbers as they are, texts by their words.
 #[inline]
-fn sum_of_view(bid: &<Bid as Record>::Archived) -> u64 {
+pub fn sum_of_view(bid: &<Bid as Record>::Archived) -> u64 {
     let numbers = [bid.auction, bid.bidder, bid.price, bid.time_ms].map(|number| number.to_native());
     let texts = [&bid.channel, &bid.url, &bid.extra].map(|text| forms::sum_of_words(text.as_bytes()));
     numbers.into_iter().chain(texts).fold(0, u64::wrapping_add)
@@ -64,7 +64,8 @@ pub struct Bids {
 }
 
 impl Bids {
-    fn new() -> Self {
+    /// From bid 0 on.
+    pub fn new() -> Self {
         Self { patterns: (0..PATTERNS).map(pattern).collect(), number: 0 }
     }
 

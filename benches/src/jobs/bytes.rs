@@ -17,8 +17,7 @@ pub fn entry() -> JobEntry {
 
 fn job(job: &mut Job, args: &Args) -> JobResult {
     let flags = super::Flags::of(args)?;
-    let records = Opaque { bytes: forms::opaque_template(flags.record_bytes), number: 0 };
-    job.source("records", Records { records, meter: flags.source })
+    job.source("records", Records { records: Opaque::new(flags.record_bytes), meter: flags.source })
         .parallelism(1)
         .slot_group("source")
         .rebalance()
@@ -35,10 +34,18 @@ fn job(job: &mut Job, args: &Args) -> JobResult {
     Ok(())
 }
 
+/// Opaque records by number.
 #[derive(Clone)]
-struct Opaque {
+pub struct Opaque {
     bytes: Vec<u8>,
     number: u64,
+}
+
+impl Opaque {
+    /// Of `len` bytes, from record 0 on.
+    pub fn new(len: usize) -> Self {
+        Self { bytes: forms::opaque_template(len), number: 0 }
+    }
 }
 
 impl Numbered for Opaque {

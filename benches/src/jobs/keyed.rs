@@ -15,11 +15,14 @@ use crate::meter::Meter;
 /// The job's name in the registry.
 pub const JOB: &str = "bench-keyed";
 
+/// A record.
 #[derive(Clone, Copy, Debug, Plain)]
 #[repr(C)]
-struct Pair {
-    key: u64,
-    value: u64,
+pub struct Pair {
+    /// What it is summed by.
+    pub key: u64,
+    /// Its number.
+    pub value: u64,
 }
 
 const _: () = assert!(size_of::<Pair>() == crate::forms::PAIR_BYTES);
@@ -31,8 +34,7 @@ pub fn entry() -> JobEntry {
 
 fn job(job: &mut Job, args: &Args) -> JobResult {
     let flags = super::Flags::of(args)?;
-    let pairs = Pairs { keys: Keys::new(flags.keys), number: 0, current: Pair { key: 0, value: 0 } };
-    job.source("pairs", Records { records: pairs, meter: flags.source })
+    job.source("pairs", Records { records: Pairs::new(flags.keys), meter: flags.source })
         .parallelism(1)
         .slot_group("source")
         .key_by(|pair: &Pair| pair.key)
@@ -43,11 +45,19 @@ fn job(job: &mut Job, args: &Args) -> JobResult {
     Ok(())
 }
 
+/// Pairs by number.
 #[derive(Clone)]
-struct Pairs {
+pub struct Pairs {
     keys: Keys,
     number: u64,
     current: Pair,
+}
+
+impl Pairs {
+    /// Over `keys` keys, from pair 0 on.
+    pub fn new(keys: u64) -> Self {
+        Self { keys: Keys::new(keys), number: 0, current: Pair { key: 0, value: 0 } }
+    }
 }
 
 impl Numbered for Pairs {

@@ -6,7 +6,7 @@
 pub mod bid;
 pub mod bytes;
 pub mod keyed;
-mod numbered;
+pub mod numbered;
 pub mod stamped;
 mod sum_sink;
 
