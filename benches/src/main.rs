@@ -19,6 +19,7 @@ mod process;
 mod report;
 mod shuffle;
 mod stats;
+mod sweep;
 mod table;
 mod work;
 
@@ -45,6 +46,8 @@ enum Command {
     Floor(floor::Options),
     /// How late records come that were sent at a given rate, whatever became of those before them
     Latency(latency::Options),
+    /// How costs grow with record size, channels, fan-out, segments, skew and broadcast; charts, and a fitted cost model
+    Sweep(sweep::Options),
     /// What each part of the data plane costs by itself, in nanoseconds and in instructions
     Micro(micro::Options),
     /// What this machine can do at best: copying, checksums, system calls, waking, loopback
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Shuffle(options) => shuffle::run(&options),
         Command::Floor(options) => floor::run(&options),
         Command::Latency(options) => latency::run(&options),
+        Command::Sweep(options) => sweep::run(&options),
         Command::Micro(options) => micro::run(&options),
         Command::Calibrate(options) => {
             calibrate::run(&options);

@@ -109,8 +109,75 @@ fn the_report_is_a_page() {
         "kernel",
         "empty system call",
         "floor with CRC32C",
+        "by a bare socket",
+        "payload-crc-32k",
         "## Again",
     ] {
         assert!(page.contains(part), "no {part} in\n{page}");
     }
+}
+
+#[test]
+fn latency_of_few_records_is_taken_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("latency.hlog");
+    let flags = ["latency", "--json", "--rate", "500", "--seconds", "0.4", "--warmup", "0.1"];
+    for more in [&["--hdr", log.to_str().unwrap()][..], &["--driver", "epoll", "--record-bytes", "100"]] {
+        let found = run(&[&flags[..], more].concat());
+        assert_eq!((found["records"].as_u64(), found["samples"].as_u64()), (Some(200), Some(200)), "{found}");
+        assert_eq!(found["valid"], true, "{found}");
+        let us = |name: &str| found["latency_us"][name].as_f64().unwrap();
+        assert!(0.0 < us("p50") && us("p50") <= us("p99") && us("p99") <= us("max"), "{found}");
+        assert!(found["p50_to_one_way"].as_f64().unwrap() > 0.0, "{found}");
+        assert!(found["bare_us"]["p50"].as_f64().unwrap() > 0.0, "{found}");
+    }
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.lines().any(|line| line.starts_with("Tag=latency,")), "{log}");
+}
+
+#[test]
+fn latency_at_a_part_of_the_most_says_what_that_is_and_when_it_is_too_much() {
+    let flags = ["latency", "--json", "--seconds", "0.2", "--warmup", "0.1", "--transport", "local"];
+    let found = run(&[&flags[..], &["--load", "1", "--spin", "50"]].concat());
+    let (most, offered) = (found["most_per_second"].as_f64().unwrap(), found["offered_per_second"].as_f64());
+    assert!((most / 100.0 - offered.unwrap()).abs() <= 1.0, "{found}");
+    assert_eq!(found["spin_us"], 50);
+    let told = refused(&[&flags[..], &["--rate", "500000000"]].concat());
+    assert!(told.contains("invalid: 500000000 records/s were offered"), "{told}");
+}
+
+#[test]
+fn sweeps_check_their_records_and_draw_charts() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    for (what, points) in [("record", 5), ("broadcast", 5)] {
+        let found = run(&["sweep", "--json", "--quick", "--what", what, "--out", out]);
+        let sweep = &found["sweeps"][0];
+        assert_eq!(sweep["what"], what);
+        assert_eq!(sweep["points"].as_array().unwrap().len(), points, "{found}");
+        for chart in ["rate", "cost"] {
+            let svg = std::fs::read_to_string(dir.path().join(format!("{what}-{chart}.svg"))).unwrap();
+            assert!(svg.starts_with("<svg ") && svg.matches("<circle").count() >= points, "{svg}");
+        }
+    }
+}
+
+#[test]
+fn micro_times_every_part_and_counts_where_valgrind_is() {
+    let all = run(&["micro", "--json", "--repetitions", "3"]);
+    let costs = all["costs"].as_array().unwrap();
+    assert_eq!(costs.len(), 19);
+    assert!(costs.iter().all(|cost| cost["ns"].as_f64().unwrap() > 0.0), "{all}");
+    let valgrind = Command::new("valgrind").arg("--version").output();
+    if valgrind.is_err() {
+        println!("counting is skipped: valgrind is not installed");
+        return;
+    }
+    let flags = ["micro", "--json", "--repetitions", "3", "--only", "queue-push-pop", "--callgrind"];
+    let counted = run(&flags);
+    assert!(counted["costs"][0]["instructions"].as_f64().unwrap() > 5.0, "{counted}");
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("none.json");
+    let told = refused(&[&flags[..], &["--check", "--baseline", missing.to_str().unwrap()]].concat());
+    assert!(told.contains("write one with --save"), "{told}");
 }

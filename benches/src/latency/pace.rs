@@ -45,14 +45,15 @@ impl Pace {
         Self { plan, start_ns: None, next: 0, period, left: plan.records().unwrap_or(u64::MAX) }
     }
 
-    /// What to do at `now_ns`. A record that is due counts as sent.
+    /// What to do at `now_ns`, which is never before an earlier one. A record that is due counts as sent.
     #[inline]
     pub fn ask(&mut self, now_ns: u64) -> Due {
         let start_ns = *self.start_ns.get_or_insert(now_ns);
         if self.plan.rate == 0 {
             return if now_ns - start_ns < self.plan.run_ns { Due::Now(now_ns) } else { Due::Over };
         }
-        if self.left == 0 {
+        // Who is behind by as long as all was to take has failed, and would never catch up.
+        if self.left == 0 || now_ns - start_ns > 2 * self.plan.run_ns {
             return Due::Over;
         }
         let due_ns = start_ns + (self.next >> FRACTION_BITS) as u64;
@@ -86,8 +87,10 @@ mod tests {
             assert_eq!(pace.ask(5_700), Due::Now(500 + 1_000 * late));
         }
         assert_eq!(pace.ask(5_700), Due::At(6_500));
-        (6..10).for_each(|late| assert_eq!(pace.ask(1 << 40), Due::Now(500 + 1_000 * late)));
-        assert_eq!(pace.ask(1 << 40), Due::Over);
+        (6..9).for_each(|late| assert_eq!(pace.ask(20_500), Due::Now(500 + 1_000 * late)));
+        let mut hopeless = pace.clone();
+        assert_eq!(hopeless.ask(20_501), Due::Over, "twice its time is over");
+        assert_eq!((pace.ask(20_500), pace.ask(20_500)), (Due::Now(9_500), Due::Over));
     }
 
     #[test]
@@ -99,7 +102,7 @@ mod tests {
         assert_eq!(pace.ask(0), Due::Now(0));
         let mut last = 0;
         for _ in 1..records {
-            let Due::Now(due_ns) = pace.ask(1 << 40) else { panic!("all is due by then") };
+            let Due::Now(due_ns) = pace.ask(3 * SECOND_NS) else { panic!("all is due by then") };
             last = due_ns;
         }
         assert!((1_999_999_850..2_000_000_000).contains(&last), "{last}");

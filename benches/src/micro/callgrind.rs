@@ -20,6 +20,11 @@ pub fn instructions(part: &str) -> Result<f64, Box<dyn Error>> {
     Ok(more as f64 / (many - few) as f64)
 }
 
+/// Whether valgrind is there.
+pub fn installed() -> bool {
+    Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
 fn count(part: &str, ops: u64) -> Result<u64, Box<dyn Error>> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

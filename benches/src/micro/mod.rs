@@ -6,7 +6,7 @@
 //! `--check` compares these counts with a file that was written with `--save`.
 
 mod baseline;
-mod callgrind;
+pub mod callgrind;
 pub mod parts;
 
 use std::error::Error;
@@ -60,14 +60,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// All parts, by time alone.
-    pub fn timed(repetitions: u32, core: usize) -> Self {
+    /// All parts, by time and perhaps by instructions.
+    pub fn all(repetitions: u32, core: usize, callgrind: bool) -> Self {
         Self {
             only: None,
             ops: None,
             repetitions,
             core,
-            callgrind: false,
+            callgrind,
             check: false,
             save: false,
             baseline: PathBuf::new(),

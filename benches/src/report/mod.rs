@@ -3,6 +3,7 @@
 //! Always: every figure of the page comes from this one run (those of other systems from one of their own), and the page says
 //! on which machine and how to run it again.
 
+mod latency;
 mod machine;
 mod peers;
 
@@ -14,10 +15,12 @@ use serde::Serialize;
 
 use crate::calibrate::{self, Calibration};
 use crate::floor::{self, Checksum};
+use crate::micro::{self, Micro};
 use crate::outcome::print_json;
 use crate::pairs::{self, Comparison, Run, Sample};
 use crate::shuffle::{self, Driver, Engine, Transport};
 use crate::work::{Shape, Work, two_cores};
+use latency::Latencies;
 use machine::Machine;
 
 /// Payload bytes of the first, short run of each benchmark, from which the length of the others is chosen.
@@ -26,6 +29,8 @@ const BYTES_FIRST: f64 = 32e6;
 const RECORDS_QUICK: u64 = 20_000;
 /// Lengths of opaque records that are reported.
 const RECORD_BYTES: [u64; 3] = [100, 1_000, 16_000];
+/// Repetitions of each part's measurement.
+const REPETITIONS: u32 = 200;
 /// By how much a run is planned longer than asked for, since the first run may have been slow.
 const MARGIN: f64 = 1.2;
 
@@ -61,6 +66,8 @@ struct Report {
     machine: Machine,
     calibration: Calibration,
     sections: Vec<Section>,
+    latency: Latencies,
+    micro: Micro,
 }
 
 /// Benchmarks that took turns.
@@ -87,7 +94,14 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         sections.push(opaque(options, bytes)?);
     }
     sections.push(bids(options)?);
-    let report = Report { machine, calibration, sections };
+    eprintln!("latency");
+    let (rounds, seconds) = if quick { (1, 0.2) } else { (options.rounds, f64::from(options.seconds)) };
+    let latency = latency::measure(rounds, seconds, quick, options.cores)?;
+    eprintln!("parts");
+    let repetitions = if quick { 3 } else { REPETITIONS };
+    let callgrind = !quick && micro::callgrind::installed();
+    let micro = micro::measure(&micro::Options::all(repetitions, options.cores[0], callgrind))?;
+    let report = Report { machine, calibration, sections, latency, micro };
     std::fs::write(&options.out, report.page(options, &peers))
         .map_err(|error| format!("can't write {}: {error}", options.out.display()))?;
     eprintln!("wrote {}", options.out.display());
@@ -193,11 +207,23 @@ impl Report {
             page.push_str(&format!("## {}\n\n{}\n", section.title, section.comparison.table()));
         }
         page.push_str(NOTES);
+        page.push_str(&format!(
+            "## Latency of records that are due at a given rate\n\n{LATENCY}\n{}\n## Parts, on one core\n\n{}\n",
+            self.latency.table(),
+            self.micro.table()
+        ));
         page.push_str(peers);
         page.push_str(TAIL);
         page
     }
 }
+
+/// What the figures of latency are.
+const LATENCY: &str = "\
+Open loop, records of 16 bytes: arrival minus due time, so stalls of the sender count. *TCP one way* is half a round trip of
+64 bytes between threads that sleep; *bare socket* sends the same due times by blocking writes and reads (by spinning ones
+where the engine spins). Medians of rounds; a run that achieves less than 99 % of its rate is not valid.
+";
 
 /// What the tables mean.
 const NOTES: &str = "\
@@ -220,6 +246,6 @@ target/release/tidegate-benches report
 
 ## Not measured
 
-Latency; more than one producer, consumer or channel; skew; checkpoints while records flow; recovery; state
+More than one producer, consumer or channel, and skew (`sweep` does); checkpoints while records flow; recovery; state
 larger than a cache; a network other than loopback; zero-copy sends, which loopback cannot do.
 ";

@@ -173,10 +173,9 @@ where
             return;
         }
         self.watch_stall(now);
-        let timers = self.attempts.iter().flat_map(|attempt| &attempt.tasks).filter_map(Task::until_ns);
         let retry = (!self.outbox.is_empty()).then(|| now + EVENTS_RETRY_NS);
         let metrics = (!self.attempts.is_empty()).then_some(self.metrics_at_ns);
-        let until = timers.chain(retry).chain(metrics).min();
+        let until = self.next_timer_ns().into_iter().chain(retry).chain(metrics).min();
         let until = until.map(|at| at.saturating_sub(self.config.spin_ns));
         if self.config.spin_ns > 0 && until.is_some_and(|at| at <= now) {
             return;
@@ -194,7 +193,9 @@ where
 
     /// The earliest time a task waits for, nanoseconds of the ring's clock.
     pub fn next_timer_ns(&self) -> Option<u64> {
-        self.attempts.iter().flat_map(|attempt| &attempt.tasks).filter_map(Task::until_ns).min()
+        // The time of a task that will not step may be long past: waiting for it would be no wait.
+        let running = self.attempts.iter().filter(|attempt| attempt.life == Life::Running);
+        running.flat_map(|attempt| &attempt.tasks).filter_map(Task::until_ns).min()
     }
 
     /// The exchange, for its report.
