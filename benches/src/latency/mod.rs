@@ -189,6 +189,13 @@ fn through(options: &Options, plan: Plan, warm_up_ns: u64) -> Result<Through, Bo
         )
         .into());
     }
+    if latency.is_empty() && sent < due {
+        return Err(format!(
+            "invalid: {} records/s were offered, and in twice the time not even the warm-up came through; offer less",
+            plan.rate
+        )
+        .into());
+    }
     if latency.is_empty() {
         return Err("no record was due after the warm-up: give more --seconds, or a higher --rate".into());
     }
