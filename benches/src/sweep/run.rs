@@ -249,7 +249,7 @@ impl End {
 
     fn prepare(&mut self, tasks: Vec<TaskPorts>, producers: SocketAddr) -> Result<Vec<TaskIds>, String> {
         let peers = BTreeMap::from([(PRODUCERS.taskmanager, producers)]);
-        let plan = AttemptPlan { job: JOB, epoch: 1, attempt: ATTEMPT, tasks, peers };
+        let plan = AttemptPlan { job: JOB, epoch: 1, attempt: ATTEMPT, tasks, peers, record_max: 0 };
         let ids = self.slot.prepare(&plan).map_err(|error| error.to_string())?;
         self.turn_until(|slot| Ok((false, slot.prepared(JOB, ATTEMPT) != Prepared::Pending)))?;
         self.waits = 0;

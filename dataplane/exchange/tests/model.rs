@@ -122,11 +122,11 @@ impl World {
         let mut slots = [0, 1, CONSUMER].map(|host| open(host, bounds.segments, &net, &switch));
         let channel = |channel, peer| ChannelPlan { channel, peer: slot_id(peer), input: 0, schema: 42 };
         let mut partitions = Vec::new();
-        for producer in 0..2 {
+        for (producer, slot) in slots.iter_mut().take(CONSUMER).enumerate() {
             let channels = vec![channel(producer as u32, CONSUMER)];
             let partition = PartitionPlan { name: format!("out of {producer}"), broadcast: false, channels };
             let ports = TaskPorts { task: 0, gate: None, partitions: vec![partition] };
-            let ids = slots[producer].prepare(&plan(ports)).expect("it fits");
+            let ids = slot.prepare(&plan(ports)).expect("it fits");
             partitions.push(ids[0].partitions[0]);
         }
         let gate = GatePlan { name: "in".to_owned(), channels: vec![channel(0, 0), channel(1, 1)] };

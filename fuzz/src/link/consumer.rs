@@ -134,7 +134,9 @@ impl Judge {
         }
         match entry.body {
             // Without a region: a record in slices, and asking for one; not of this version: event time.
-            Body::Data(data) if data != Data::whole(data.len, data.crc) || data.len > SEGMENT => self.refuse(),
+            Body::Data(data) if data != Data::whole(data.len, data.crc) || data.len > SEGMENT => {
+                self.refuse()
+            }
             Body::Ask { .. } => self.refuse(),
             Body::Data(data) => self.due.push_back(Due::Payload(at, data)),
             Body::Watermark { .. } => self.due.push_back(Due::LastWords),
