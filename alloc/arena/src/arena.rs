@@ -106,10 +106,26 @@ impl Arena {
     /// # Errors
     /// The configuration is out of bounds, or the operating system refused the memory.
     pub fn map(config: &ArenaConfig) -> Result<(Self, Vec<Shard>), ArenaError> {
+        Self::map_by(config, Mapping::new)
+    }
+
+    /// The same in a memory file that other processes may be given to read: see [`file`](Self::file).
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    #[cfg(not(any(miri, loom)))]
+    pub fn map_shared(config: &ArenaConfig) -> Result<(Self, Vec<Shard>), ArenaError> {
+        Self::map_by(config, Mapping::shared)
+    }
+
+    fn map_by(
+        config: &ArenaConfig,
+        map: impl FnOnce(&[usize], HugePages) -> Result<Mapping, ArenaError>,
+    ) -> Result<(Self, Vec<Shard>), ArenaError> {
         let segment_bytes = config.segment_size.bytes();
         let shard_bytes = checked_shard_bytes(config)?;
         let (offsets, mapped_bytes) = region::layout(&shard_bytes);
-        let mapping = Mapping::new(&shard_bytes, config.huge_pages)?;
+        let mapping = map(&shard_bytes, config.huge_pages)?;
         let id = ids::take().ok_or(ArenaError::TooManyArenas)?;
 
         let mut slots = Vec::with_capacity(config.shards.iter().map(|count| *count as usize).sum());
@@ -167,6 +183,18 @@ impl Arena {
         let segments = &self.0.homes[shard].segments;
         let ptr = self.address(&self.0.slots[segments.start as usize]).as_ptr();
         Region { ptr, len: segments.len() * self.0.segment_bytes }
+    }
+
+    /// The file behind a shared arena, sealed so that who gets it can read all of the arena and write none of it.
+    #[cfg(not(any(miri, loom)))]
+    pub fn file(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.0.mapping.file().map(std::os::fd::AsFd::as_fd)
+    }
+
+    /// Where in that file a segment starts.
+    #[inline]
+    pub fn file_offset<S: crate::SegmentState>(&self, segment: &Segment<S>) -> u64 {
+        self.checked(segment).offset as u64
     }
 
     /// The home shard of a segment.

@@ -59,4 +59,16 @@ pub enum ArenaError {
         /// What the call reported.
         errno: i32,
     },
+    /// The operating system refused a memory file that peers could read.
+    #[error(
+        "operating system: making a memory file of {bytes} bytes to share failed in {call} (errno {errno}); use a kernel of 5.1 or newer, or the transport tcp"
+    )]
+    Share {
+        /// Size of the file.
+        bytes: usize,
+        /// The call that failed.
+        call: &'static str,
+        /// What the call reported.
+        errno: i32,
+    },
 }

@@ -46,12 +46,27 @@
 //!     shard lie side by side, so these bytes are contiguous and inside the mapping. The others are `Joined`: each has one
 //!     reference and no handle, so nobody else can reach their bytes, until the run's last reference is given up and its
 //!     home parts them.
+//! 11. **Nobody else writes what we share.** The pages of a shared arena, and [`shared::Words`], belong to memory files
+//!     made here, mapped writable once, by this process, and then sealed against shrinking, growing, every other writer
+//!     (F_SEAL_FUTURE_WRITE) and further seals, before anybody is given them. So rules 4, 5 and 7, which speak of this
+//!     process, hold for all. Peers read when they like; one that reads a segment in another state than in flight to it
+//!     reads garbage, and has to find that out.
+//! 12. **Foreign memory is loaded, never referred to.** What a peer shares may change at any moment, whatever it
+//!     promised. To Rust it is memory outside of all its allocations: it is mapped read-only, reached through raw
+//!     pointers, and only ever loaded from, by relaxed atomic loads of one or eight aligned bytes. The standard
+//!     library documents such loads as allowed on read-only memory on the targets named in `foreign`, and an atomic
+//!     load can race with any store. Every value is valid for the integer loaded and means nothing until it was checked;
+//!     it is loaded once, so what was checked is what is used. No load can fault: the range is checked against the
+//!     length mapped, the file cannot shrink (sealed, and that is looked at), and it has ordinary pages, on which a hole
+//!     reads as zero.
 
 mod arena;
 mod draft;
 mod error;
 #[cfg(feature = "tokio-uring")]
 pub mod file_buffer;
+#[cfg(not(any(miri, loom)))]
+pub mod foreign;
 mod ledger;
 pub mod limits;
 mod moves;
@@ -59,6 +74,8 @@ mod pool;
 mod region;
 mod run;
 mod segment;
+#[cfg(not(any(miri, loom)))]
+pub mod shared;
 pub mod sleep;
 pub mod spsc;
 mod sync;

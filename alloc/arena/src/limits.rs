@@ -28,6 +28,11 @@ pub const QUEUE_CAPACITY_MAX: u32 = 1 << 20;
 /// Atomics written by different threads lie this far apart (adjacent cache lines are fetched in pairs).
 pub const CONTENTION_BYTES: usize = 128;
 
+/// Most bytes of a peer's arena that are mapped: that of all its shards. Address space only, until bytes are read.
+pub const FOREIGN_BYTES_MAX: u64 = (SHARDS_MAX * SHARD_BYTES_MAX) as u64;
+/// Words of a page of [`shared::Words`](crate::shared::Words): whoever has more to say needs another design.
+pub const WORDS: usize = PAGE_BYTES / size_of::<u64>();
+
 /// Segments that the largest arena could have.
 const SEGMENTS_MAX: usize = SHARDS_MAX * (SHARD_BYTES_MAX / SEGMENT_BYTES_MIN as usize);
 

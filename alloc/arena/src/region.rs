@@ -2,14 +2,20 @@
 //! the first use and absent from forked children. Owned by the arena, unmapped with it.
 //!
 //! Always: `base` is aligned to [`SHARD_ALIGN`]; shard `i` occupies `offsets[i]..offsets[i] + bytes[i]`, shards do not
-//! overlap, and no page of one shard belongs to another; all bytes are initialised (zero at first).
+//! overlap, and no page of one shard belongs to another; all bytes are initialised (zero at first); with a file behind
+//! it, byte `i` from `base` is byte `i` of that file.
 
+#[cfg(not(any(miri, loom)))]
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use crate::error::ArenaError;
 
 #[cfg(not(any(miri, loom)))]
-use crate::limits::{HUGE_PAGE_BYTES, HUGE_WASTE_DIVISOR, PAGE_BYTES};
+use crate::{
+    limits::{HUGE_PAGE_BYTES, HUGE_WASTE_DIVISOR, PAGE_BYTES},
+    shared,
+};
 
 /// Shards start at multiples of this: a huge page, or under the model checkers, which have no mappings, a page.
 #[cfg(not(any(miri, loom)))]
@@ -59,6 +65,9 @@ pub(crate) struct Mapping {
     pages: Pages,
     /// What to give back on drop: the reservation around `base`, guard pages included. `None` once leaked.
     owned: Option<(NonNull<u8>, usize)>,
+    /// The sealed file behind the pages, for peers to map; `None` for private memory.
+    #[cfg(not(any(miri, loom)))]
+    file: Option<OwnedFd>,
 }
 
 // SAFETY: rule 1. The mapping belongs to the process, not to a thread, and this type never reads or writes its bytes
@@ -109,24 +118,55 @@ impl Mapping {
             }
         }
         let mut mapping = Self::guarded(len)?;
-        os::advise(mapping.base, len, libc::MADV_DONTFORK, "madvise(DONTFORK)")?;
+        os::open(mapping.base, len)?;
+        mapping.prepare(&offsets, shard_bytes, huge_pages)?;
+        Ok(mapping)
+    }
+
+    /// The same in a memory file that peers may map and only we may write. Never on explicit huge pages, which peers
+    /// refuse: a hole in a file of those can fault in the reader.
+    pub(crate) fn shared(shard_bytes: &[usize], huge_pages: HugePages) -> Result<Self, ArenaError> {
+        let (offsets, len) = layout(shard_bytes);
+        let file = shared::file(c"tidegate-arena", len)?;
+        let mut mapping = Self::guarded(len)?;
+        os::put(mapping.base, len, &file)?;
+        mapping.prepare(&offsets, shard_bytes, huge_pages)?;
+        shared::seal(&file)?;
+        mapping.file = Some(file);
+        Ok(mapping)
+    }
+
+    /// The file behind it.
+    pub(crate) fn file(&self) -> Option<&OwnedFd> {
+        self.file.as_ref()
+    }
+
+    /// Keeps it from forked children, sets its pages and touches them.
+    fn prepare(
+        &mut self,
+        offsets: &[usize],
+        shard_bytes: &[usize],
+        huge_pages: HugePages,
+    ) -> Result<(), ArenaError> {
+        let (_, len) = layout(shard_bytes);
+        os::advise(self.base, len, libc::MADV_DONTFORK, "madvise(DONTFORK)")?;
         for (offset, bytes) in offsets.iter().zip(shard_bytes) {
-            mapping.prepare_shard(*offset, *bytes, huge_pages)?;
+            self.prepare_shard(*offset, *bytes, huge_pages)?;
         }
         if huge_pages == HugePages::Auto {
-            let start = mapping.base.as_ptr().addr();
+            let start = self.base.as_ptr().addr();
             let huge_bytes = os::huge_bytes(start..start + len);
             if huge_bytes > 0 {
-                mapping.pages = Pages::Transparent { huge_bytes };
+                self.pages = Pages::Transparent { huge_bytes };
             }
         }
-        Ok(mapping)
+        Ok(())
     }
 
     /// Explicit huge pages: aligned by the kernel, and reserved for us once the call succeeds.
     fn explicit(len: usize) -> Result<Self, ArenaError> {
         let base = os::map(len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_HUGETLB | libc::MAP_HUGE_2MB)?;
-        let mapping = Self { base, pages: Pages::Explicit, owned: Some((base, len)) };
+        let mapping = Self { base, pages: Pages::Explicit, owned: Some((base, len)), file: None };
         assert!(base.as_ptr().addr().is_multiple_of(HUGE_PAGE_BYTES), "the kernel aligns huge pages");
         os::advise(base, len, libc::MADV_DONTFORK, "madvise(DONTFORK)")?;
         // Populating reports a missing page as an error, where touching one would kill us with SIGBUS.
@@ -134,7 +174,7 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Ordinary pages, aligned to a huge page, with at least one inaccessible page on both sides.
+    /// Addresses for ordinary pages, aligned to a huge page, with at least one inaccessible page on both sides.
     fn guarded(len: usize) -> Result<Self, ArenaError> {
         let reserved = len + 2 * HUGE_PAGE_BYTES;
         let start = os::map(reserved, libc::PROT_NONE, libc::MAP_NORESERVE)?;
@@ -143,9 +183,7 @@ impl Mapping {
         assert!(skip >= PAGE_BYTES && skip + len + PAGE_BYTES <= reserved, "guards on both sides");
         // SAFETY: rule 2, skip < reserved, so the address stays inside the reservation.
         let base = unsafe { start.add(skip) };
-        let mapping = Self { base, pages: Pages::Small, owned: Some((start, reserved)) };
-        os::open(base, len)?;
-        Ok(mapping)
+        Ok(Self { base, pages: Pages::Small, owned: Some((start, reserved)), file: None })
     }
 
     /// Sets the pages of one shard and touches it. Only whole huge pages are asked for, so that the arena takes exactly
@@ -191,6 +229,7 @@ mod os {
     //! The calls themselves, each with its errors named.
 
     use std::ops::Range;
+    use std::os::fd::{AsRawFd, OwnedFd};
     use std::ptr::NonNull;
 
     use crate::error::ArenaError;
@@ -217,6 +256,15 @@ mod os {
         let result =
             unsafe { libc::mprotect(start.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE) };
         if result == 0 { Ok(()) } else { Err(failed(len, "mprotect")) }
+    }
+
+    /// Puts the first bytes of a file in the place of reserved memory, to be read and written.
+    pub(super) fn put(start: NonNull<u8>, len: usize, file: &OwnedFd) -> Result<(), ArenaError> {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        let target = start.as_ptr().cast();
+        // SAFETY: rule 2, the caller's range lies inside its own fresh reservation, which nobody uses yet.
+        let found = unsafe { libc::mmap(target, len, protection, flags, file.as_raw_fd(), 0) };
+        if found == target { Ok(()) } else { Err(failed(len, "mmap(MAP_SHARED)")) }
     }
 
     /// Advice that never discards contents.
@@ -258,7 +306,7 @@ mod os {
         for line in smaps.lines() {
             let mut words = line.split_ascii_whitespace();
             match (words.next(), words.next()) {
-                (Some("AnonHugePages:"), Some(kib)) if inside => {
+                (Some("AnonHugePages:" | "ShmemPmdMapped:"), Some(kib)) if inside => {
                     total += kib.parse::<usize>().unwrap_or(0) << 10;
                 }
                 (Some(first), _) if !first.ends_with(':') => {

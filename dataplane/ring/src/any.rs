@@ -1,81 +1,136 @@
-//! A driver chosen while the program runs: one branch per call of the ring, none per record. No state of its own.
+//! A driver chosen while the program runs, and beside it connections through the memory of the host: one branch per call
+//! of the ring, none per record.
+//!
+//! Owns both. Always: the driver goes before the poller that it watches.
 
-use std::{net::TcpStream, time::Duration};
+use std::{os::fd::RawFd, time::Duration};
 
 use crate::{
     EpollRing, EventfdDoorbell, UringRing,
     fault::RingError,
     report::DriverReport,
     ring::{Completion, ConnId, ReceiveParts, Ring, SendParts},
+    shm::{Shm, greeting::Stream},
 };
 
-/// One of the drivers of the host.
+/// One of the drivers of the host, with shared memory beside it.
+#[derive(Debug)]
+pub struct AnyRing {
+    driver: Driver,
+    shm: Shm,
+    /// Who is told first; changes each turn, so that neither takes the whole budget for ever.
+    shm_first: bool,
+}
+
 // One per slot thread, never moved while it works.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
-pub enum AnyRing {
-    /// On io_uring.
+enum Driver {
     Uring(UringRing),
-    /// On epoll.
     Epoll(EpollRing),
 }
 
 impl From<UringRing> for AnyRing {
     fn from(ring: UringRing) -> Self {
-        Self::Uring(ring)
+        let shm = Shm::new(ring.arena(), ring.places());
+        Self { driver: Driver::Uring(ring), shm, shm_first: false }
     }
 }
 
 impl From<EpollRing> for AnyRing {
     fn from(ring: EpollRing) -> Self {
-        Self::Epoll(ring)
+        let shm = Shm::new(ring.arena(), ring.places());
+        Self { driver: Driver::Epoll(ring), shm, shm_first: false }
     }
 }
 
 /// The same call of whichever driver it is.
 macro_rules! either {
-    ($any:expr, $ring:ident => $call:expr) => {
-        match $any {
-            AnyRing::Uring($ring) => $call,
-            AnyRing::Epoll($ring) => $call,
+    ($driver:expr, $ring:ident => $call:expr) => {
+        match $driver {
+            Driver::Uring($ring) => $call,
+            Driver::Epoll($ring) => $call,
         }
     };
 }
 
+impl Driver {
+    fn watch(&mut self, fd: RawFd) -> Result<(), RingError> {
+        match self {
+            Self::Uring(ring) => {
+                ring.watch(fd);
+                Ok(())
+            }
+            Self::Epoll(ring) => ring.watch(fd),
+        }
+    }
+}
+
 impl Ring for AnyRing {
-    type Socket = TcpStream;
+    type Socket = Stream;
     type Doorbell = EventfdDoorbell;
 
     fn doorbell(&self) -> EventfdDoorbell {
-        either!(self, ring => ring.doorbell())
+        either!(&self.driver, ring => ring.doorbell())
     }
 
-    fn attach(&mut self, socket: TcpStream) -> Result<ConnId, RingError> {
-        either!(self, ring => ring.attach(socket))
+    fn attach(&mut self, socket: Stream) -> Result<ConnId, RingError> {
+        match socket {
+            Stream::Tcp(socket) => either!(&mut self.driver, ring => ring.attach(socket)),
+            Stream::Shm(stream) => self.shm.attach(*stream, |fd| self.driver.watch(fd)),
+        }
     }
 
     fn send(&mut self, conn: ConnId, parts: SendParts) -> Result<(), SendParts> {
-        either!(self, ring => ring.send(conn, parts))
+        if self.shm.owns(conn) {
+            return self.shm.send(conn, parts);
+        }
+        either!(&mut self.driver, ring => ring.send(conn, parts))
     }
 
     fn receive(&mut self, conn: ConnId, parts: ReceiveParts) -> Result<(), ReceiveParts> {
-        either!(self, ring => ring.receive(conn, parts))
+        if self.shm.owns(conn) {
+            return self.shm.receive(conn, parts);
+        }
+        either!(&mut self.driver, ring => ring.receive(conn, parts))
     }
 
     fn shutdown_write(&mut self, conn: ConnId) {
-        either!(self, ring => ring.shutdown_write(conn));
+        if self.shm.owns(conn) {
+            return self.shm.shutdown_write(conn);
+        }
+        either!(&mut self.driver, ring => ring.shutdown_write(conn));
     }
 
     fn close(&mut self, conn: ConnId) {
-        either!(self, ring => ring.close(conn));
+        if self.shm.owns(conn) {
+            return self.shm.close(conn);
+        }
+        either!(&mut self.driver, ring => ring.close(conn));
     }
 
     fn reap(&mut self, budget: u32, sink: &mut dyn FnMut(Completion)) -> u32 {
-        either!(self, ring => ring.reap(budget, sink))
+        if self.shm.occupied() == 0 {
+            return either!(&mut self.driver, ring => ring.reap(budget, sink));
+        }
+        self.shm_first = !self.shm_first;
+        let mut told = if self.shm_first { self.shm.reap(budget, sink) } else { 0 };
+        told += either!(&mut self.driver, ring => ring.reap(budget - told, sink));
+        if !self.shm_first {
+            told += self.shm.reap(budget - told, sink);
+        }
+        told
     }
 
     fn wait(&mut self, timeout: Option<Duration>) {
-        either!(self, ring => ring.wait(timeout));
+        if self.shm.occupied() == 0 {
+            return either!(&mut self.driver, ring => ring.wait(timeout));
+        }
+        if !self.shm.fall_asleep() {
+            return;
+        }
+        either!(&mut self.driver, ring => ring.wait(timeout));
+        self.shm.woken();
     }
 
     fn notifications_max(&self) -> u32 {
@@ -83,10 +138,14 @@ impl Ring for AnyRing {
     }
 
     fn now(&self) -> u64 {
-        either!(self, ring => ring.now())
+        either!(&self.driver, ring => ring.now())
     }
 
     fn report(&self) -> DriverReport {
-        either!(self, ring => ring.report())
+        let mut report = either!(&self.driver, ring => ring.report());
+        report.shared_connections = self.shm.occupied();
+        report.connections += report.shared_connections;
+        report.counters.add(&self.shm.counters);
+        report
     }
 }

@@ -28,6 +28,14 @@ pub enum IoFault {
         /// What the kernel said.
         errno: i32,
     },
+    /// The peer wrote into shared memory what it may not.
+    #[error(
+        "peer: broke the rules of shared memory ({what}); use the same version of the product, or the transport tcp"
+    )]
+    Shared {
+        /// What was wrong.
+        what: &'static str,
+    },
     /// This side closed the connection while the operation was in flight.
     #[error("this process: closed the connection while the operation was in flight")]
     Cancelled,

@@ -1,7 +1,7 @@
 //! The network of a Tidegate slot: TCP connections that gather from the arena and scatter into it, completion-based.
 //!
 //! [`Ring`] is the contract, [`UringRing`] the driver for Linux's io_uring, [`EpollRing`] the one for hosts that forbid
-//! that, [`AnyRing`] either of them; the feature `sim` adds a simulated network. A slot thread owns its ring, alternates
+//! that, [`AnyRing`] either of them with connections through the memory of one host beside it; the feature `sim` adds a simulated network. A slot thread owns its ring, alternates
 //! [`Ring::reap`] with its own work and blocks only in [`Ring::wait`]. [`probe`] tells whether io_uring may be used
 //! here and, if not, who forbids it; [`socket`] sets TCP options.
 //!
@@ -35,6 +35,10 @@
 //! in the connection's table from before the first call until the completion is told, lists and headers are locals of
 //! the call (rule 7), and dropping the ring has nothing to wait for.
 //!
+//! Through shared memory nobody touches our memory but us: a peer reads it, and what it shares is reached through
+//! `tidegate_arena::foreign` alone (rule 11 there), so there is no unsafe block in `shm`. Rule 1 holds as with epoll; that a
+//! peer may still read a send which was cancelled is its business, and it is told.
+//!
 //! What comes from the completion queue is trusted for nothing: token, place, generation, slot, operation in flight
 //! and byte counts are checked in release builds, and a mismatch ends the process ([`std::process::abort`]), because
 //! it means that memory is in other hands than this crate believes.
@@ -48,6 +52,7 @@ mod parts;
 mod probe;
 mod report;
 mod ring;
+mod shm;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slab;
@@ -62,6 +67,7 @@ pub use limits::PARTS_MAX;
 pub use probe::{Capabilities, Obstacle, ProbeReport, probe};
 pub use report::{Counters, DriverReport, ModeReason, Registration, RegistrationRung, SendMode};
 pub use ring::{Completion, ConnId, Doorbell, ReceivePart, ReceiveParts, Ring, SendPart, SendParts};
+pub use shm::greeting::{Control, ShmError, ShmStream, Shown, Stream, listen as listen_shm};
 pub use uring::{UringConfig, UringRing};
 
 /// RLIMIT_MEMLOCK of this process in bytes, `None` if unlimited.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tidegate_arena::shared::Words;
+
 /// Most pieces of one gather or scatter: 16 payloads, the manifest in front, and room for staging behind.
 pub const PARTS_MAX: usize = 20;
 /// Most connections of one ring: what the completion queue of the kernel can hold at [`CQES_PER_CONNECTION`] each.
@@ -18,8 +20,11 @@ pub const NOTIFICATIONS_MAX: usize = 4;
 pub const SEND_SLOTS: usize = NOTIFICATIONS_MAX + 1;
 /// Most completion queue entries one connection can be owed at once.
 pub const CQES_PER_CONNECTION: u32 = 1 /* send */ + NOTIFICATIONS_MAX as u32 + 1 /* receive */ + 1 /* cancel */;
-/// Completion queue entries owed besides connections: the doorbell's read, and its cancellation at the end.
-pub const CQES_FIXED: u32 = 2;
+/// Completion queue entries owed besides connections: the doorbell's read, the poll of what is watched beside it, and
+/// their cancellations at the end.
+pub const CQES_FIXED: u32 = 4;
+/// Submissions at once besides connections: the doorbell's read and the poll.
+pub const SQES_FIXED: u32 = 2;
 /// Smallest submission queue: a page of entries is allocated anyway.
 pub const SQ_ENTRIES_MIN: u32 = 64;
 /// Largest submission queue. A full one is handed to the kernel at once, so this only bounds the batch.
@@ -54,6 +59,17 @@ pub const RETRIES_MAX: u8 = 16;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Events that one call of epoll brings at most; what is left comes with the next. Most slots have fewer connections.
 pub const EVENTS_MAX: usize = 256;
+/// Turns of a busy ring between two looks for peers of shared memory that have hung up. Each is a system call; a slot
+/// that has nothing to do looks whenever it wakes.
+pub const HANG_UP_TURNS: u32 = 64;
+/// Files that one side of shared memory shows the other: its words and its arena.
+pub const SHOWN_FILES: usize = 2;
+/// Bytes of the words that a peer shows: exactly these.
+pub const WORDS_BYTES: u64 = (Words::COUNT * size_of::<u64>()) as u64;
+/// Most bytes of a peer's arena: what an arena of this product can have.
+pub const FOREIGN_ARENA_BYTES_MAX: u64 = tidegate_arena::limits::FOREIGN_BYTES_MAX;
+/// Bytes of wake-ups taken off a control socket at once. A peer sends one for each sleep of ours.
+pub const WAKES_MAX: usize = 64;
 /// Longest single wait. A time in seconds that does not fit the kernel's signed number would be refused.
 pub const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Connections that may wait in a listening socket's queue.
@@ -84,7 +100,7 @@ pub const fn completions_bound(connections: u32) -> u32 {
 
 /// Entries of the submission and the completion queue of a ring for `connections`.
 pub const fn queue_entries(connections: u32) -> (u32, u32) {
-    let wanted = (2 * connections + CQES_FIXED).next_power_of_two();
+    let wanted = (2 * connections + SQES_FIXED).next_power_of_two();
     let entries = if wanted < SQ_ENTRIES_MIN {
         SQ_ENTRIES_MIN
     } else if wanted > SQ_ENTRIES_MAX {

@@ -153,8 +153,27 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Bytes received.
     pub bytes_received: u64,
+    /// Of the bytes sent, those that a peer read from our memory.
+    pub shared_bytes_sent: u64,
+    /// Of the bytes received, those read from a peer's memory.
+    pub shared_bytes_received: u64,
+    /// Peers of shared memory woken with a system call, because they slept.
+    pub shared_wakes: u64,
     /// Doorbells heard, that is, rung while the slot slept.
     pub doorbells: u64,
+}
+
+impl Counters {
+    /// Adds what another part of the same ring has done.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.send_ops += other.send_ops;
+        self.receive_ops += other.receive_ops;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.shared_bytes_sent += other.shared_bytes_sent;
+        self.shared_bytes_received += other.shared_bytes_received;
+        self.shared_wakes += other.shared_wakes;
+    }
 }
 
 /// Which driver, on which rungs, with which counters.
@@ -173,6 +192,8 @@ pub struct DriverReport {
     pub send_mode_reason: Option<ModeReason>,
     /// Connections attached now.
     pub connections: u32,
+    /// Of those, the ones through shared memory.
+    pub shared_connections: u32,
     /// What was done so far.
     pub counters: Counters,
 }

@@ -67,7 +67,7 @@ impl Half {
                     .into()
             }
         };
-        let conn = ring.attach(stream).unwrap();
+        let conn = ring.attach(stream.into()).unwrap();
         Self { arena, shard: shards.remove(0), ring, conn }
     }
 
@@ -148,7 +148,7 @@ fn nothing_on_the_data_path_allocates() {
         while from.ring.report().connections > 0 {
             from.turn();
         }
-        from.conn = from.ring.attach(again).unwrap();
+        from.conn = from.ring.attach(again.into()).unwrap();
         assert_eq!(ALLOCATIONS.with(Cell::get), before, "{driver:?}");
     }
 }

@@ -13,9 +13,16 @@
 
 mod calls;
 mod connection;
-mod poller;
+pub(crate) mod poller;
 
-use std::{collections::VecDeque, fmt, net::TcpStream, os::fd::AsRawFd, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::TcpStream,
+    os::fd::{AsRawFd, RawFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use tidegate_arena::Arena;
 
@@ -35,6 +42,8 @@ use crate::{
 
 /// The doorbell's events; no connection has this index.
 const BELL: u64 = u64::MAX;
+/// Those of the descriptor that is watched beside it; nor this one.
+const WATCHED: u64 = u64::MAX - 1;
 
 /// How an [`EpollRing`] is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +108,30 @@ impl EpollRing {
         })
     }
 
+    /// From now on a wait ends when this descriptor becomes readable, too. Whoever owns it finds out why.
+    pub(crate) fn watch(&mut self, fd: RawFd) -> Result<(), RingError> {
+        self.poller.add(fd, WATCHED, libc::EPOLLIN)
+    }
+
+    /// The arena it moves the bytes of.
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Most connections at once.
+    pub(crate) fn places(&self) -> u32 {
+        self.connections.places()
+    }
+
     /// Asks for events, waiting for the first at most so long, and queues the connections they are about.
     fn poll(&mut self, timeout: Option<Duration>) {
         for (token, events) in self.poller.wait(timeout) {
             if token == BELL {
                 self.bell.heard();
                 self.counters.doorbells += 1;
+                continue;
+            }
+            if token == WATCHED {
                 continue;
             }
             let conn = ConnId::new((token >> 32) as u32, token as u32);
@@ -258,6 +285,7 @@ impl Ring for EpollRing {
             send_mode: SendMode::Plain,
             send_mode_reason: (self.config.send != SendMode::Plain).then_some(ModeReason::OnlyPlain),
             connections: self.connections.occupied(),
+            shared_connections: 0,
             counters,
         }
     }

@@ -14,18 +14,18 @@ use crate::{
     limits::{EVENTS_MAX, WAIT_MAX},
 };
 
-pub(super) struct Poller {
+pub(crate) struct Poller {
     epoll: OwnedFd,
     /// What the kernel fills; its length never changes.
     events: Box<[libc::epoll_event]>,
     /// epoll_pwait2 is there: time-outs in nanoseconds, otherwise in milliseconds rounded up.
     precise: bool,
     /// Calls of `wait` so far.
-    pub(super) calls: u64,
+    pub(crate) calls: u64,
 }
 
 impl Poller {
-    pub(super) fn new() -> Result<Self, RingError> {
+    pub(crate) fn new() -> Result<Self, RingError> {
         // SAFETY: rule 7, a system call without pointers.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if fd < 0 {
@@ -39,13 +39,18 @@ impl Poller {
         Ok(poller)
     }
 
+    /// To be watched itself: it is readable when something it watches has happened.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
     /// How it waits, for people.
-    pub(super) fn setup(&self) -> &'static str {
+    pub(crate) fn setup(&self) -> &'static str {
         if self.precise { "edge_triggered epoll_pwait2" } else { "edge_triggered epoll_wait" }
     }
 
     /// Watches `fd`, whose events carry `token`. What is so already is told as an event, too.
-    pub(super) fn add(&self, fd: RawFd, token: u64, interest: i32) -> Result<(), RingError> {
+    pub(crate) fn add(&self, fd: RawFd, token: u64, interest: i32) -> Result<(), RingError> {
         let mut event = libc::epoll_event { events: (interest | libc::EPOLLET) as u32, u64: token };
         // SAFETY: rule 7, the pointer is to a live local.
         let failed = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
@@ -53,7 +58,7 @@ impl Poller {
     }
 
     /// Watches `fd` no longer. Closing it would do so only if nobody else holds the same socket.
-    pub(super) fn remove(&self, fd: RawFd) {
+    pub(crate) fn remove(&self, fd: RawFd) {
         // SAFETY: rule 7, the kernel does not look at the pointer of this operation.
         let failed =
             unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
@@ -61,7 +66,7 @@ impl Poller {
     }
 
     /// Blocks until something happens or `timeout` is over (`None`: never), and gives what happened: token and flags.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> impl Iterator<Item = (u64, u32)> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> impl Iterator<Item = (u64, u32)> {
         let timeout = timeout.map(|timeout| timeout.min(WAIT_MAX));
         let mut found = self.enter(timeout);
         if self.precise && matches!(&found, Err(error) if is_unknown_call(errno_of(error))) {

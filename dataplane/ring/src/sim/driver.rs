@@ -385,6 +385,7 @@ impl Ring for SimRing {
             send_mode: if driver.zero_copy { SendMode::Zc } else { SendMode::Plain },
             send_mode_reason: None,
             connections: occupied.count() as u32,
+            shared_connections: 0,
             counters: driver.counters,
         }
     }

@@ -3,6 +3,7 @@
 //! The ring owns everything here but the arena and the doorbell's flag, which it shares. Always:
 //! - connections closed but not yet told ≤ connections_max, so their queue never grows;
 //! - the doorbell's read is queued or in flight, except while its completion waits to be popped;
+//! - a watched descriptor is polled whenever the ring blocks;
 //! - a call of `reap` enters the kernel at most once, and not at all when nothing is queued and completions wait or
 //!   none can.
 //!
@@ -23,6 +24,7 @@ use std::{
     collections::VecDeque,
     fmt,
     net::TcpStream,
+    os::fd::RawFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -112,6 +114,10 @@ pub struct UringRing {
     bell_word: Option<Word>,
     bell_armed: bool,
     bell_cancelling: bool,
+    /// A descriptor whose becoming readable ends a wait, and whether a poll of it is in flight.
+    watched: Option<RawFd>,
+    watch_armed: bool,
+    watch_cancelling: bool,
     /// How long dropping waits for the kernel. Only a test changes it.
     drain_timeout: Duration,
 }
@@ -136,6 +142,9 @@ impl UringRing {
             bell_word: Some(Word::new()),
             bell_armed: false,
             bell_cancelling: false,
+            watched: None,
+            watch_armed: false,
+            watch_cancelling: false,
             drain_timeout: DRAIN_TIMEOUT,
         };
         ring.arm_bell();
@@ -148,6 +157,32 @@ impl UringRing {
         let entry = ops::read_bell(Fd(self.bell.fd()), word).user_data(Token::Bell.encode());
         self.driver.kernel.push(&entry, 1);
         self.bell_armed = true;
+    }
+
+    /// From now on a wait ends when this descriptor becomes readable, too. Whoever owns it finds out why, and keeps it
+    /// until this ring is gone.
+    pub(crate) fn watch(&mut self, fd: RawFd) {
+        assert!(self.watched.is_none(), "one descriptor is watched");
+        self.watched = Some(fd);
+    }
+
+    /// The arena it moves the bytes of.
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.driver.arena
+    }
+
+    /// Most connections at once.
+    pub(crate) fn places(&self) -> u32 {
+        self.connections.places()
+    }
+
+    /// Polls what is watched. Once, and again after it was readable: a poll looks first and waits then, so nothing is lost
+    /// in between.
+    fn arm_watch(&mut self) {
+        if let Some(fd) = self.watched.filter(|_| !self.watch_armed) {
+            self.driver.kernel.push(&ops::poll_readable(Fd(fd)).user_data(Token::Watch.encode()), 1);
+            self.watch_armed = true;
+        }
     }
 
     /// The next thing to tell the caller, from what the kernel has delivered.
@@ -174,7 +209,15 @@ impl UringRing {
                 return None;
             }
             Token::BellCancel => {
-                self.on_bell_cancel();
+                self.settle_once(Which::BellCancel);
+                return None;
+            }
+            Token::Watch => {
+                self.settle_once(Which::Watch);
+                return None;
+            }
+            Token::WatchCancel => {
+                self.settle_once(Which::WatchCancel);
                 return None;
             }
             Token::Send(conn, slot) => {
@@ -219,11 +262,16 @@ impl UringRing {
         }
     }
 
-    fn on_bell_cancel(&mut self) {
-        if !self.bell_cancelling {
-            stop(format_args!("a cancellation of the doorbell completed that was not asked for"));
+    /// One of those operations of which at most one is in flight has ended; how does not matter.
+    fn settle_once(&mut self, which: Which) {
+        let in_flight = match which {
+            Which::BellCancel => &mut self.bell_cancelling,
+            Which::Watch => &mut self.watch_armed,
+            Which::WatchCancel => &mut self.watch_cancelling,
+        };
+        if !std::mem::replace(in_flight, false) {
+            stop(format_args!("{which:?} completed that was not asked for"));
         }
-        self.bell_cancelling = false;
         self.driver.kernel.settle(1);
     }
 
@@ -244,6 +292,11 @@ impl UringRing {
             self.driver.kernel.push(&entry, 1);
             self.bell_cancelling = true;
         }
+        if self.watch_armed {
+            let entry = ops::cancel_one(Token::Watch.encode()).user_data(Token::WatchCancel.encode());
+            self.driver.kernel.push(&entry, 1);
+            self.watch_cancelling = true;
+        }
         let deadline = Instant::now() + self.drain_timeout;
         loop {
             while let Some(completion) = self.next() {
@@ -257,6 +310,14 @@ impl UringRing {
         }
         self.driver.kernel.owed() == 0
     }
+}
+
+/// An operation of which one is in flight at most.
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    BellCancel,
+    Watch,
+    WatchCancel,
 }
 
 /// The connection a completion names, which there must be.
@@ -335,6 +396,7 @@ impl Ring for UringRing {
         if !self.closed.is_empty() || !self.driver.kernel.nothing_delivered() || !self.bell.may_sleep() {
             return;
         }
+        self.arm_watch();
         self.driver.kernel.wait(timeout);
         self.bell.awake();
     }
@@ -358,6 +420,7 @@ impl Ring for UringRing {
             send_mode: driver.send_mode,
             send_mode_reason: driver.send_mode_reason,
             connections: self.connections.occupied(),
+            shared_connections: 0,
             counters,
         }
     }

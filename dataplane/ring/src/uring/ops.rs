@@ -66,6 +66,10 @@ pub(super) fn read_bell(fd: Fd, word: &Word) -> squeue::Entry {
     opcode::Read::new(fd, word.as_ptr(), Word::BYTES).build()
 }
 
+pub(super) fn poll_readable(fd: Fd) -> squeue::Entry {
+    opcode::PollAdd::new(fd, libc::POLLIN as u32).build()
+}
+
 pub(super) fn cancel_one(token: u64) -> squeue::Entry {
     opcode::AsyncCancel2::new(CancelBuilder::user_data(token)).build()
 }

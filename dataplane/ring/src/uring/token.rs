@@ -23,6 +23,10 @@ pub(super) enum Token {
     Bell,
     /// The cancellation of that read.
     BellCancel,
+    /// The poll of the descriptor that is watched beside the doorbell.
+    Watch,
+    /// The cancellation of that poll.
+    WatchCancel,
 }
 
 impl Token {
@@ -33,6 +37,8 @@ impl Token {
             Self::Cancel(conn) => (3, conn, 0),
             Self::Bell => (4, ConnId::new(0, 0), 0),
             Self::BellCancel => (5, ConnId::new(0, 0), 0),
+            Self::Watch => (6, ConnId::new(0, 0), 0),
+            Self::WatchCancel => (7, ConnId::new(0, 0), 0),
         };
         debug_assert!(
             slot < 16 && u64::from(conn.index()) <= INDEX_MASK,
@@ -53,6 +59,8 @@ impl Token {
             3 => Self::Cancel(conn),
             4 => Self::Bell,
             5 => Self::BellCancel,
+            6 => Self::Watch,
+            7 => Self::WatchCancel,
             _ => return None,
         };
         (token.encode() == bits).then_some(token)
@@ -72,8 +80,9 @@ mod tests {
                 assert_eq!(Token::decode(token.encode()), Some(token));
             }
         }
-        assert_eq!(Token::decode(Token::Bell.encode()), Some(Token::Bell));
-        assert_eq!(Token::decode(Token::BellCancel.encode()), Some(Token::BellCancel));
+        for token in [Token::Bell, Token::BellCancel, Token::Watch, Token::WatchCancel] {
+            assert_eq!(Token::decode(token.encode()), Some(token));
+        }
     }
 
     #[test]

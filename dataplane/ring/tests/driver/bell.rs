@@ -143,7 +143,7 @@ fn a_completion_ends_a_wait_and_the_next_one_returns_until_it_is_reaped() {
     for mode in drivers() {
         let (here, mut there) = pair();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let room = side.room(&[(0, 10)]);
         side.ring().receive(conn, room).unwrap();
         let writer = thread::spawn(move || {
@@ -165,7 +165,7 @@ fn a_turn_of_io_uring_enters_at_most_once_and_an_idle_one_not_at_all() {
     need_io_uring!();
     let (here, mut there) = pair();
     let mut side = Side::new(AUTO);
-    let conn = side.ring().attach(here).unwrap();
+    let conn = side.ring().attach(here.into()).unwrap();
     side.ring().reap(1, &mut |_| {});
     let enters = |side: &mut Side| side.ring().report().counters.enters;
 

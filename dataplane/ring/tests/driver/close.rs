@@ -18,7 +18,7 @@ fn stuck(side: &mut Side) -> (ConnId, TcpStream) {
     let (here, there) = pair();
     SockRef::from(&here).set_send_buffer_size(4096).unwrap();
     SockRef::from(&there).set_recv_buffer_size(4096).unwrap();
-    let conn = side.ring().attach(here).unwrap();
+    let conn = side.ring().attach(here.into()).unwrap();
     let (parts, room) = (side.parts(&[(0, SEGMENT); 20]), side.room(&[(0, 10); 3]));
     side.ring().send(conn, parts).unwrap();
     side.ring().receive(conn, room).unwrap();
@@ -68,7 +68,7 @@ fn operations_still_queued_here_are_returned_as_well() {
     for mode in modes() {
         let (here, _there) = pair();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let (parts, room) = (side.parts(&[(0, 100)]), side.room(&[(0, 100)]));
         side.ring().send(conn, parts).unwrap();
         side.ring().receive(conn, room).unwrap();
@@ -97,7 +97,7 @@ fn an_idle_connection_closes_without_waiting() {
     for mode in drivers() {
         let (here, mut there) = pair();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         side.ring().close(conn);
         let enters = side.ring().report().counters.enters;
         side.ring().wait(None); // returns at once: there is something to tell
@@ -115,7 +115,7 @@ fn the_write_side_is_shut_behind_the_send_in_flight() {
         let (here, mut there) = pair();
         SockRef::from(&here).set_send_buffer_size(4096).unwrap();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let parts = side.parts(&[(0, SEGMENT); 20]);
         side.ring().send(conn, parts).unwrap();
         side.ring().shutdown_write(conn);
@@ -142,7 +142,7 @@ fn dropping_a_ring_takes_everything_back_from_the_kernel() {
         let mut side = Side::new(mode);
         let (_one, _peer) = stuck(&mut side);
         let (here, _there) = pair();
-        let two = side.ring().attach(here).unwrap();
+        let two = side.ring().attach(here.into()).unwrap();
         let room = side.room(&[(0, 10)]);
         side.ring().receive(two, room).unwrap();
         side.ring().close(two); // closing when the ring goes
@@ -158,7 +158,7 @@ fn zero_copy_beyond_the_notifications_outstanding_is_copied() {
         SockRef::from(&here).set_send_buffer_size(200 << 10).unwrap();
         SockRef::from(&there).set_recv_buffer_size(32 << 10).unwrap();
         let mut side = Side::new(Mode::Uring(SendMode::Zc, registration));
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         // The peer's window is soon full, so that sends are accepted and their notifications are not due.
         for _ in 0..20 {
             let parts = side.parts(&[(0, SEGMENT)]);
@@ -186,7 +186,7 @@ fn closing_does_not_wait_for_a_peer_that_never_acknowledges() {
     SockRef::from(&here).set_send_buffer_size(200 << 10).unwrap();
     SockRef::from(&there).set_recv_buffer_size(32 << 10).unwrap();
     let mut side = Side::new(Mode::Uring(SendMode::Zc, Registration::Auto));
-    let conn = side.ring().attach(here).unwrap();
+    let conn = side.ring().attach(here.into()).unwrap();
     for _ in 0..20 {
         let parts = side.parts(&[(0, SEGMENT)]);
         side.ring().send(conn, parts).unwrap();

@@ -21,7 +21,7 @@ fn the_peers_end_of_file_is_zero_bytes() {
     for mode in modes() {
         let (here, there) = pair();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let room = side.room(&[(0, 10), (0, 10)]);
         side.ring().receive(conn, room).unwrap();
         side.ring().reap(1, &mut |early| unreachable!("{early:?}"));
@@ -42,7 +42,7 @@ fn a_reset_is_a_fault_of_the_peer_and_no_signal() {
     for mode in modes() {
         let (here, there) = pair();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let room = side.room(&[(0, 10)]);
         side.ring().receive(conn, room).unwrap();
         side.ring().reap(1, &mut |early| unreachable!("{early:?}"));
@@ -77,7 +77,7 @@ fn a_reset_ends_a_send_that_waits_for_the_peer() {
         SockRef::from(&here).set_send_buffer_size(4096).unwrap();
         SockRef::from(&there).set_recv_buffer_size(4096).unwrap();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let parts = side.parts(&[(0, SEGMENT); 20]);
         side.ring().send(conn, parts).unwrap();
         side.ring().reap(0, &mut |_| {});
@@ -101,10 +101,10 @@ fn an_unconnected_socket_is_refused_and_costs_no_place() {
     for mode in drivers() {
         let mut side = Side::with(8, mode, 1);
         let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        let refusal = side.ring().attach(unconnected.into()).unwrap_err();
+        let refusal = side.ring().attach(TcpStream::from(unconnected).into()).unwrap_err();
         assert!(matches!(refusal, RingError::Os { call: "getpeername", .. }), "{refusal}");
         let (here, _there) = pair();
-        side.ring().attach(here).unwrap();
+        side.ring().attach(here.into()).unwrap();
         side.end();
     }
 }
@@ -128,7 +128,7 @@ fn assert_misuse(text: &str, misuse: impl Fn(&mut Side, tidegate_ring::ConnId)) 
     for mode in drivers() {
         let (here, mut there) = pair();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let panic =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| misuse(&mut side, conn))).unwrap_err();
         let found = panic

@@ -6,6 +6,7 @@ mod bell;
 mod close;
 mod faults;
 mod modes;
+mod shm;
 mod side;
 mod stream;
 mod table;

@@ -19,7 +19,7 @@ fn stream(mode: Mode) -> Side {
     let (here, mut there) = pair();
     let reader = thread::spawn(move || there.read_to_end(&mut Vec::new()).unwrap());
     let mut side = Side::new(mode);
-    let conn = side.ring().attach(here).unwrap();
+    let conn = side.ring().attach(here.into()).unwrap();
     for _ in 0..100 {
         let parts = side.parts(&[(0, 96), (0, SEGMENT), (0, SEGMENT)]);
         side.ring().send(conn, parts).unwrap();
@@ -124,7 +124,7 @@ fn epoll_says_what_it_is_and_what_it_did() {
 fn a_turn_of_epoll_asks_for_events_only_while_something_is_pending() {
     let (here, mut there) = pair();
     let mut side = Side::new(Mode::Epoll);
-    let conn = side.ring().attach(here).unwrap();
+    let conn = side.ring().attach(here.into()).unwrap();
     let before = side.ring().report().counters;
     (0..100).for_each(|_| _ = side.ring().reap(8, &mut |completion| unreachable!("{completion:?}")));
     assert_eq!(side.ring().report().counters, before, "nothing is pending");
@@ -150,7 +150,7 @@ fn bytes_and_the_end_that_came_together_are_both_told() {
             there.write_all(&[crate::side::pattern(0)]).unwrap();
             there.shutdown(Shutdown::Write).unwrap();
         }
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let room = side.room(&[(0, 10)]);
         side.ring().receive(conn, room).unwrap();
         if !ends_first {

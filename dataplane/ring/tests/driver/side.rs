@@ -64,7 +64,17 @@ impl Side {
         let segment_size = SegmentSize::new(SEGMENT).unwrap();
         // A second shard, which the ring does not register.
         let arena = ArenaConfig { segment_size, shards: vec![segments, 4], huge_pages: HugePages::Never };
-        let (arena, shards) = Arena::map(&arena).unwrap();
+        Self::over(Arena::map(&arena).unwrap(), mode, connections_max)
+    }
+
+    /// With an arena that peers may read.
+    pub fn shared(segments: u32, mode: Mode, connections_max: u32) -> Self {
+        let segment_size = SegmentSize::new(SEGMENT).unwrap();
+        let arena = ArenaConfig { segment_size, shards: vec![segments, 4], huge_pages: HugePages::Never };
+        Self::over(Arena::map_shared(&arena).unwrap(), mode, connections_max)
+    }
+
+    fn over((arena, shards): (Arena, Vec<Shard>), mode: Mode, connections_max: u32) -> Self {
         let ring = match mode {
             Mode::Uring(send, registration) => {
                 let config = UringConfig { send, registration, connections_max };

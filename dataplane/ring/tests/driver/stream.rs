@@ -29,7 +29,7 @@ fn pieces(train: u64) -> Vec<(u32, u32)> {
 }
 
 fn send_all(mut side: Side, stream: TcpStream) {
-    let conn = side.ring().attach(stream).unwrap();
+    let conn = side.ring().attach(stream.into()).unwrap();
     let (mut train, mut accepted) = (0, 0);
     let mut sending = false;
     while accepted < side.written || side.written < TOTAL {
@@ -68,7 +68,7 @@ fn send_all(mut side: Side, stream: TcpStream) {
 }
 
 fn receive_all(mut side: Side, stream: TcpStream) -> u64 {
-    let conn = side.ring().attach(stream).unwrap();
+    let conn = side.ring().attach(stream.into()).unwrap();
     for turn in 0.. {
         let room = side.room(&pieces(turn * 3 + 1));
         side.ring().receive(conn, room).unwrap();
@@ -115,7 +115,7 @@ fn an_echo_crosses_both_ways_at_once() {
             }
         });
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         for round in 0..20 {
             let parts = side.parts(&[(1, 63 + round), (0, 3), (7, 9001)]);
             let until = side.written;
@@ -141,7 +141,7 @@ fn a_short_receive_fills_the_segments_in_order() {
     for mode in modes() {
         let (here, mut there) = pair();
         let mut side = Side::new(mode);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let room = side.room(&[(100, 3), (0, 4), (50, 1000), (0, 1000)]);
         side.ring().receive(conn, room).unwrap();
         // Submitted before the bytes are there, so the kernel waits for the first of them.
@@ -164,7 +164,7 @@ fn a_segment_of_another_shard_goes_the_plain_way() {
     need_io_uring!();
     let (here, mut there) = pair();
     let mut side = Side::new(Mode::Uring(SendMode::Fixed, Registration::Required));
-    let conn = side.ring().attach(here).unwrap();
+    let conn = side.ring().attach(here.into()).unwrap();
     let mut parts = side.parts(&[(0, 100)]);
     parts.extend(side.parts_of(1, &[(0, 100)]).unwrap());
     side.ring().send(conn, parts).unwrap();
@@ -182,7 +182,7 @@ fn two_rings_on_one_thread_take_turns() {
         let (a, b) = pair();
 
         let (mut from, mut to) = (Side::with(8, mode, 1), Side::with(8, mode, 1));
-        let (out, into) = (from.ring().attach(a).unwrap(), to.ring().attach(b).unwrap());
+        let (out, into) = (from.ring().attach(a.into()).unwrap(), to.ring().attach(b.into()).unwrap());
         let parts = from.parts(&[(0, 5), (0, 6)]);
         from.ring().send(out, parts).unwrap();
         assert!(matches!(from.settle(), Completion::Sent { result: Ok(11), .. }));

@@ -18,11 +18,11 @@ fn every_connection_gets_its_own_bytes_within_the_budget() {
         let mut peers = HashMap::new();
         for _ in 0..CONNECTIONS {
             let (here, there) = pair();
-            peers.insert(side.ring().attach(here).unwrap(), there);
+            peers.insert(side.ring().attach(here.into()).unwrap(), there);
         }
         let (here, _there) = pair();
         assert_eq!(
-            side.ring().attach(here).unwrap_err(),
+            side.ring().attach(here.into()).unwrap_err(),
             RingError::TooManyConnections { limit: CONNECTIONS }
         );
 
@@ -65,7 +65,7 @@ fn every_connection_gets_its_own_bytes_within_the_budget() {
         side.assert_all_free();
 
         let (here, _there) = pair();
-        let again = side.ring().attach(here).unwrap();
+        let again = side.ring().attach(here.into()).unwrap();
         assert!(!ids.contains(&again), "an id is never valid twice");
         assert!(ids.iter().any(|old| old.index() == again.index()), "its place is");
         let stale = ids.into_iter().find(|old| old.index() == again.index()).unwrap();
@@ -97,7 +97,7 @@ fn more_operations_than_the_submission_queue_holds_are_handed_over_early() {
     for _ in 0..MANY {
         let (here, there) = pair();
         peers.push(there);
-        let conn = side.ring().attach(here).unwrap();
+        let conn = side.ring().attach(here.into()).unwrap();
         let (parts, room) = (side.parts(&[(0, 5)]), side.room(&[(0, 5)]));
         side.ring().send(conn, parts).unwrap();
         side.ring().receive(conn, room).unwrap();

@@ -75,6 +75,7 @@ impl Ring for QuietRing {
             send_mode: SendMode::Plain,
             send_mode_reason: None,
             connections: 0,
+            shared_connections: 0,
             counters: Counters::default(),
         }
     }

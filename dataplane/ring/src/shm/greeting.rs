@@ -1,0 +1,306 @@
+//! How two processes of one host and user come to share memory: a Unix socket that the kernel vouches for, and two files
+//! shown through it.
+//!
+//! The endpoint listens on an abstract name made of the data address, so there is nothing in a file system to be left
+//! behind, and a name lives as long as its listener and is seen in one network namespace, as a loopback address is. Each
+//! side asks the kernel for the user of the other before it says anything. The greeting itself is the caller's and travels
+//! with the files.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as Name, UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg, sockopt,
+};
+use tidegate_arena::foreign::{Foreign, ForeignError};
+use tidegate_arena::shared::Words;
+use tidegate_arena::{Arena, ArenaError};
+
+use super::words;
+use crate::fault::errno_of;
+use crate::limits::{FOREIGN_ARENA_BYTES_MAX, SHOWN_FILES, WORDS_BYTES};
+
+/// Why two processes do not share memory. What the caller does then is to use TCP.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShmError {
+    /// The peer is on another host. No reason to tell anybody.
+    #[error("the peer is on another host")]
+    Elsewhere,
+    /// Nobody of this host, or of this network namespace, offers memory under that address.
+    #[error(
+        "peer: offers no shared memory at {address} (errno {errno}); set its transport to auto or shm, too"
+    )]
+    NotOffered {
+        /// The data address.
+        address: SocketAddr,
+        /// What the kernel said.
+        errno: i32,
+    },
+    /// The kernel says that the peer belongs to somebody else.
+    #[error("peer: runs as user {found}, expected {expected}; run both as one user, or let them use TCP")]
+    OtherUser {
+        /// This process.
+        expected: u32,
+        /// The peer.
+        found: u32,
+    },
+    /// The peer greeted without showing its memory.
+    #[error("peer: showed {found} files, expected {SHOWN_FILES}; use the same version of the product")]
+    NotShown {
+        /// Files it showed.
+        found: usize,
+    },
+    /// The peer's files are not what they have to be.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
+    /// The peer's words begin with something else.
+    #[error(
+        "peer: speaks version {found} of shared memory, expected {}; use the same version of the product",
+        words::VERSION
+    )]
+    Version {
+        /// What it speaks.
+        found: u64,
+    },
+    /// Our own memory cannot be shown.
+    #[error("this process: {0}")]
+    Memory(#[from] ArenaError),
+    /// Our arena is private.
+    #[error("this process: its arena is private memory; set the transport to auto or shm")]
+    Private,
+    /// A system call failed.
+    #[error("operating system: {call} failed (errno {errno})")]
+    Os {
+        /// The call.
+        call: &'static str,
+        /// What it reported.
+        errno: i32,
+    },
+}
+
+impl ShmError {
+    fn os(call: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self::Os { call, errno: errno_of(&error) }
+    }
+}
+
+/// A connected stream: over the network, or through the memory of one host.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Shared memory.
+    Shm(Box<ShmStream>),
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl From<ShmStream> for Stream {
+    fn from(stream: ShmStream) -> Self {
+        Self::Shm(Box::new(stream))
+    }
+}
+
+/// One end of a connection through shared memory: what we show, what the peer shows, and the socket that wakes it and
+/// tells when it is gone.
+#[derive(Debug)]
+pub struct ShmStream {
+    pub(super) control: UnixStream,
+    pub(super) own: Words,
+    pub(super) peer: Foreign,
+    pub(super) peer_arena: Foreign,
+    arena: Arena,
+}
+
+/// A Unix socket to a process of the same user, before anything was shown.
+#[derive(Debug)]
+pub struct Control(UnixStream);
+
+/// Files that a peer has shown, at most as many as it may.
+pub type Shown = ArrayVec<OwnedFd, SHOWN_FILES>;
+
+/// Listens for peers that dial `address` from this host.
+///
+/// # Errors
+/// The operating system refused, most often because a process of another user or address has the name.
+pub fn listen(address: SocketAddr) -> Result<UnixListener, ShmError> {
+    let name = name(address).map_err(ShmError::os("abstract name"))?;
+    UnixListener::bind_addr(&name).map_err(ShmError::os("bind(AF_UNIX)"))
+}
+
+/// What a listener is called. One for all addresses of a host serves every one of them.
+fn name(address: SocketAddr) -> std::io::Result<Name> {
+    let port = address.port();
+    let name = match address.ip() {
+        ip if ip.is_unspecified() => format!("tidegate-data-any:{port}"),
+        ip => format!("tidegate-data-{}:{port}", ip.to_canonical()),
+    };
+    Name::from_abstract_name(name)
+}
+
+impl Control {
+    /// Dials who listens for `address`, if that is this host.
+    ///
+    /// # Errors
+    /// [`ShmError`], by whom.
+    pub fn connect(address: SocketAddr) -> Result<Self, ShmError> {
+        if !is_here(address) {
+            return Err(ShmError::Elsewhere);
+        }
+        let anywhere = match address {
+            SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], address.port())),
+            SocketAddr::V6(_) => SocketAddr::from(([0_u16; 8], address.port())),
+        };
+        let dial = |address| name(address).and_then(|name| UnixStream::connect_addr(&name));
+        let stream = dial(address)
+            .or_else(|_| dial(anywhere))
+            .map_err(|error| ShmError::NotOffered { address, errno: errno_of(&error) })?;
+        Self::accepted(stream)
+    }
+
+    /// Looks at who it is that was accepted, or that has accepted us.
+    ///
+    /// # Errors
+    /// [`ShmError::OtherUser`].
+    pub fn accepted(stream: UnixStream) -> Result<Self, ShmError> {
+        let peer =
+            sockopt::socket_peercred(&stream).map_err(|errno| ShmError::os("SO_PEERCRED")(errno.into()))?;
+        let (found, expected) = (peer.uid.as_raw(), rustix::process::geteuid().as_raw());
+        if found != expected {
+            return Err(ShmError::OtherUser { expected, found });
+        }
+        Ok(Self(stream))
+    }
+
+    /// Says something, and shows our memory with it if there is any to be shown.
+    ///
+    /// # Errors
+    /// The connection is gone, or the peer does not read.
+    pub fn say(&self, bytes: &[u8], show: Option<(&Words, &Arena)>) -> std::io::Result<()> {
+        say(&self.0, bytes, show)
+    }
+
+    /// Reads exactly `bytes`, within `wait`, and takes what files come with them.
+    ///
+    /// # Errors
+    /// The peer is silent, gone, or shows too much.
+    pub fn hear(&self, bytes: &mut [u8], wait: Duration) -> std::io::Result<Shown> {
+        let deadline = Instant::now() + wait;
+        let (mut filled, mut shown) = (0, Shown::new());
+        while filled < bytes.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+            self.0.set_read_timeout(Some(left))?;
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SHOWN_FILES))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut rest = [IoSliceMut::new(&mut bytes[filled..])];
+            let heard = match recvmsg(&self.0, &mut rest, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => continue,
+                heard => heard?,
+            };
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(files) = message {
+                    for file in files {
+                        shown.try_push(file).map_err(|_| std::io::ErrorKind::InvalidData)?;
+                    }
+                }
+            }
+            // The kernel has closed what found no place.
+            if heard.flags.contains(ReturnFlags::CTRUNC) {
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
+            if heard.bytes == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            filled += heard.bytes;
+        }
+        Ok(shown)
+    }
+
+    /// Maps what the peer has shown. `own` is what we have shown it, or will with the answer.
+    ///
+    /// # Errors
+    /// By what the peer's files lack.
+    pub fn share(self, own: Words, arena: &Arena, shown: Shown) -> Result<ShmStream, ShmError> {
+        let [peer, peer_arena] =
+            shown.into_inner().map_err(|shown| ShmError::NotShown { found: shown.len() })?;
+        let peer = Foreign::map(&peer, WORDS_BYTES, WORDS_BYTES)?;
+        let found = peer.word(words::MAGIC);
+        if found != words::VERSION {
+            return Err(ShmError::Version { found });
+        }
+        let peer_arena = Foreign::map(&peer_arena, 1, FOREIGN_ARENA_BYTES_MAX)?;
+        let (control, arena) = (self.0, arena.clone());
+        control
+            .set_read_timeout(None)
+            .and_then(|()| control.set_nonblocking(true))
+            .map_err(ShmError::os("fcntl(O_NONBLOCK)"))?;
+        Ok(ShmStream { control, own, peer, peer_arena, arena })
+    }
+}
+
+impl ShmStream {
+    /// Words to show to one peer.
+    ///
+    /// # Errors
+    /// The operating system refused, or the arena is private.
+    pub fn words(arena: &Arena) -> Result<Words, ShmError> {
+        if arena.file().is_none() {
+            return Err(ShmError::Private);
+        }
+        let own = Words::new()?;
+        own.set(words::MAGIC, words::VERSION);
+        Ok(own)
+    }
+
+    /// Answers the greeting, and shows our memory with the answer unless it is a refusal.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn answer(&self, bytes: &[u8], show: bool) -> std::io::Result<()> {
+        say(&self.control, bytes, show.then_some((&self.own, &self.arena)))
+    }
+}
+
+fn say(socket: &UnixStream, bytes: &[u8], show: Option<(&Words, &Arena)>) -> std::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SHOWN_FILES))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = match show {
+        Some((words, arena)) => {
+            let arena = arena.file().ok_or(std::io::ErrorKind::Unsupported)?;
+            [words.file(), arena]
+        }
+        None => [socket.as_fd(); SHOWN_FILES],
+    };
+    if show.is_some() {
+        let fits = control.push(SendAncillaryMessage::ScmRights(&files));
+        assert!(fits, "the buffer was made for them");
+    }
+    // The first message on a fresh socket fits its buffer whole.
+    let said = sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    if said == bytes.len() { Ok(()) } else { Err(std::io::ErrorKind::WriteZero.into()) }
+}
+
+/// Whether an address belongs to this host: then the way to it starts where it ends. Sends nothing.
+fn is_here(address: SocketAddr) -> bool {
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let local = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(address)?;
+        socket.local_addr()
+    });
+    address.ip().is_loopback()
+        || local.is_ok_and(|local| local.ip().to_canonical() == address.ip().to_canonical())
+}
