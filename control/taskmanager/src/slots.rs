@@ -121,7 +121,7 @@ pub(crate) struct SlotHandle {
     /// What it counted.
     pub board: Board,
     join: SyncSender<Joining>,
-    opened: Receiver<Mailbox<std::net::TcpStream>>,
+    opened: Receiver<Mailbox<tidegate_ring::Stream>>,
 }
 
 impl SlotHandle {
@@ -201,7 +201,7 @@ fn run(
     board: Board,
     ready: &Ready,
     joining: &Receiver<Joining>,
-    open: &SyncSender<Mailbox<std::net::TcpStream>>,
+    open: &SyncSender<Mailbox<tidegate_ring::Stream>>,
 ) {
     let name = format!("slot-{}", spec.index);
     let _counted = tidegate_memory::register_thread(&name)

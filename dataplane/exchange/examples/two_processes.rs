@@ -18,7 +18,7 @@ use tidegate_exchange::{
     PartitionPlan, Prepared, SlotId, TaskIds, TaskPorts,
 };
 use tidegate_record::{Plain, Record};
-use tidegate_ring::{UringConfig, UringRing};
+use tidegate_ring::{AnyRing, UringConfig, UringRing};
 
 #[derive(Clone, Copy, Debug, Plain)]
 #[repr(C)]
@@ -48,13 +48,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn slot(endpoint: &Endpoint, me: SlotId) -> Result<Exchange<UringRing>, Box<dyn Error>> {
+fn slot(endpoint: &Endpoint, me: SlotId) -> Result<Exchange<AnyRing>, Box<dyn Error>> {
     let (arena, mut shards) = Arena::map(&ArenaConfig {
         segment_size: SegmentSize::DEFAULT,
         shards: vec![SEGMENTS],
         huge_pages: HugePages::Auto,
     })?;
-    let ring = UringRing::new(&arena, 0, &UringConfig::default())?;
+    let ring = AnyRing::from(UringRing::new(&arena, 0, &UringConfig::default())?);
     let config = ExchangeConfig { me, cluster: 1 };
     let slot = Exchange::new(ring, shards.remove(0), LocalHub::new(), endpoint.connector(), config);
     endpoint.register(me, slot.mailbox());
@@ -78,8 +78,8 @@ fn channel(peer: SlotId) -> ChannelPlan {
 
 /// Turns the slot until `step` is done; `step` returns (did something, is done).
 fn run(
-    slot: &mut Exchange<UringRing>,
-    mut step: impl FnMut(&mut Exchange<UringRing>) -> Result<(bool, bool), Box<dyn Error>>,
+    slot: &mut Exchange<AnyRing>,
+    mut step: impl FnMut(&mut Exchange<AnyRing>) -> Result<(bool, bool), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
     loop {
         let busy = slot.turn();
@@ -96,7 +96,7 @@ fn run(
     }
 }
 
-fn prepare(slot: &mut Exchange<UringRing>, plan: &AttemptPlan) -> Result<TaskIds, Box<dyn Error>> {
+fn prepare(slot: &mut Exchange<AnyRing>, plan: &AttemptPlan) -> Result<TaskIds, Box<dyn Error>> {
     let ids = slot.prepare(plan)?.remove(0);
     run(slot, |slot| Ok((false, slot.prepared(1, 1) != Prepared::Pending)))?;
     Ok(ids)

@@ -5,20 +5,27 @@
 //! answers. So no slot thread ever waits for a stranger, and a slow or silent stranger costs a bounded thread for a bounded
 //! time.
 //!
+//! Processes of one host may share memory instead, if both want to: see `neighbours`. A dial tries that first.
+//!
 //! Inequalities: connections being accepted ≤ `ACCEPTING_MAX`, dial threads ≤ `DIALING_MAX`.
+
+mod neighbours;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tidegate_arena::Arena;
 use tidegate_ring::socket::{self, SocketOptions};
+use tidegate_ring::{ShmError, ShmStream, Stream};
 use tidegate_wire::{HELLO_LEN, HELLO_REPLY_LEN, Hello, HelloReply, Refusal, RefusalCode};
 
+use self::neighbours::{Declined, Neighbours};
 use crate::error::{EndpointError, LinkError};
 use crate::limits::{ACCEPTING_MAX, DIALING_MAX, HANDSHAKE_WAIT, HELLO_WAIT, UNREAD_MAX};
 use crate::local::Bell;
@@ -54,6 +61,26 @@ impl Greet for TcpStream {
     fn one_clock(&self) -> bool {
         // A connection within a host has the same address at both ends, whether that is loopback or not.
         matches!((self.local_addr(), self.peer_addr()), (Ok(own), Ok(peer)) if own.ip() == peer.ip())
+    }
+}
+
+impl Greet for Stream {
+    fn answer(&mut self, reply: &HelloReply) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.answer(reply),
+            Self::Shm(stream) => {
+                let mut bytes = [0; HELLO_REPLY_LEN];
+                reply.write(&mut bytes);
+                ShmStream::answer(stream, &bytes, reply.refusal.is_none())
+            }
+        }
+    }
+
+    fn from(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => Greet::from(stream),
+            Self::Shm(_) => None,
+        }
     }
 }
 
@@ -146,7 +173,8 @@ impl<S> Mailbox<S> {
 }
 
 struct Shared {
-    slots: Mutex<HashMap<SlotId, Mailbox<TcpStream>>>,
+    slots: Mutex<HashMap<SlotId, Mailbox<Stream>>>,
+    neighbours: OnceLock<Neighbours>,
     options: SocketOptions,
     watcher: Watcher,
     accepting: AtomicUsize,
@@ -167,6 +195,8 @@ pub struct Endpoint {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
+    /// Once memory is shared.
+    neighbour_acceptor: OnceLock<JoinHandle<()>>,
 }
 
 impl Endpoint {
@@ -193,6 +223,7 @@ impl Endpoint {
         let bound = listener.local_addr().map_err(error)?;
         let shared = Arc::new(Shared {
             slots: Mutex::new(HashMap::new()),
+            neighbours: OnceLock::new(),
             options,
             watcher,
             accepting: AtomicUsize::new(0),
@@ -206,7 +237,26 @@ impl Endpoint {
                 move || accept_loop(&listener, &shared)
             })
             .map_err(error)?;
-        Ok(Self { address: bound, shared, acceptor: Some(acceptor) })
+        Ok(Self { address: bound, shared, acceptor: Some(acceptor), neighbour_acceptor: OnceLock::new() })
+    }
+
+    /// From now on, connections with processes of the same host and user go through shared memory where the peer does the
+    /// same: they read from `arena`, which all slots of this endpoint have their shards of. Where that is not possible
+    /// they go over TCP, and `instead` hears the first reason for it.
+    ///
+    /// # Errors
+    /// [`ShmError`]; then all of them go over TCP.
+    ///
+    /// # Panics
+    /// If it shares an arena already.
+    pub fn share(
+        &self,
+        arena: &Arena,
+        instead: impl Fn(&ShmError) + Send + Sync + 'static,
+    ) -> Result<(), ShmError> {
+        let acceptor = neighbours::listen(self.address, arena, instead, &self.shared)?;
+        assert!(self.neighbour_acceptor.set(acceptor).is_ok(), "an endpoint shares one arena");
+        Ok(())
     }
 
     /// The address it listens on.
@@ -215,7 +265,7 @@ impl Endpoint {
     }
 
     /// Connections for `slot` go to this mailbox from now on.
-    pub fn register(&self, slot: SlotId, mailbox: Mailbox<TcpStream>) {
+    pub fn register(&self, slot: SlotId, mailbox: Mailbox<Stream>) {
         lock(&self.shared.slots).insert(slot, mailbox);
     }
 
@@ -237,6 +287,11 @@ impl Drop for Endpoint {
             }
             address => address,
         };
+        if let Some(acceptor) = self.neighbour_acceptor.take()
+            && neighbours::knock(self.address)
+        {
+            let _ = acceptor.join();
+        }
         let woken = TcpStream::connect_timeout(&target, Duration::from_secs(1)).is_ok();
         if let Some(acceptor) = self.acceptor.take()
             && woken
@@ -265,22 +320,31 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
                 continue;
             }
         };
-        if shared.accepting.fetch_add(1, Ordering::AcqRel) >= ACCEPTING_MAX {
-            shared.accepting.fetch_sub(1, Ordering::AcqRel);
-            (shared.watcher)(&TurnedAway { from: Some(from), why: Cause::Crowded });
-            continue;
+        admit(shared, Some(from), move |shared| greet(stream, shared));
+    }
+}
+
+/// Greets a stranger on a thread of its own, if there are not too many.
+fn admit(
+    shared: &Arc<Shared>,
+    from: Option<SocketAddr>,
+    greet: impl FnOnce(&Shared) -> Result<(), Cause> + Send + 'static,
+) {
+    if shared.accepting.fetch_add(1, Ordering::AcqRel) >= ACCEPTING_MAX {
+        shared.accepting.fetch_sub(1, Ordering::AcqRel);
+        (shared.watcher)(&TurnedAway { from, why: Cause::Crowded });
+        return;
+    }
+    let for_thread = shared.clone();
+    let spawned = std::thread::Builder::new().name("data-hello".into()).spawn(move || {
+        if let Err(why) = greet(&for_thread) {
+            (for_thread.watcher)(&TurnedAway { from, why });
         }
-        let for_thread = shared.clone();
-        let spawned = std::thread::Builder::new().name("data-hello".into()).spawn(move || {
-            if let Err(why) = greet(stream, &for_thread) {
-                (for_thread.watcher)(&TurnedAway { from: Some(from), why });
-            }
-            for_thread.accepting.fetch_sub(1, Ordering::AcqRel);
-        });
-        if let Err(error) = spawned {
-            shared.accepting.fetch_sub(1, Ordering::AcqRel);
-            (shared.watcher)(&TurnedAway { from: Some(from), why: Cause::Local(error.to_string()) });
-        }
+        for_thread.accepting.fetch_sub(1, Ordering::AcqRel);
+    });
+    if let Err(error) = spawned {
+        shared.accepting.fetch_sub(1, Ordering::AcqRel);
+        (shared.watcher)(&TurnedAway { from, why: Cause::Local(error.to_string()) });
     }
 }
 
@@ -302,14 +366,22 @@ fn greet(mut stream: TcpStream, shared: &Shared) -> Result<(), Cause> {
     };
     socket::configure(&stream, &shared.options).map_err(|error| Cause::Local(error.to_string()))?;
     stream.set_read_timeout(None).map_err(|error| Cause::Local(error.to_string()))?;
+    match route(stream.into(), shared, hello, echo) {
+        Err((Stream::Tcp(stream), refusal)) => refuse(stream, refusal, Some(hello)),
+        _ => Ok(()),
+    }
+}
+
+/// Hands a greeted connection to the slot that it names, or gives it back with the reason.
+fn route(socket: Stream, shared: &Shared, hello: Hello, echo: u32) -> Result<(), (Stream, Refusal)> {
     let slot = SlotId { taskmanager: hello.to.tm, slot: hello.to.slot };
     let mailbox = lock(&shared.slots).get(&slot).cloned();
     let Some(mailbox) = mailbox else {
         let refusal = Refusal { code: RefusalCode::Slot, expected: 0, found: u64::from(hello.to.slot) };
-        return refuse(stream, refusal, Some(hello));
+        return Err((socket, refusal));
     };
-    match mailbox.hand_over(Incoming::Accepted { socket: stream, hello, echo }) {
-        Err(Incoming::Accepted { socket, .. }) => refuse(socket, Refusal::busy(0, 0), Some(hello)),
+    match mailbox.hand_over(Incoming::Accepted { socket, hello, echo }) {
+        Err(Incoming::Accepted { socket, .. }) => Err((socket, Refusal::busy(0, 0))),
         _ => Ok(()),
     }
 }
@@ -394,7 +466,7 @@ fn dial_loop(shared: &Shared) {
                 }
             }
         };
-        let result = dial(&request, &shared.options);
+        let result = dial(&request, shared);
         let mailbox = lock(&shared.slots).get(&request.slot).cloned();
         if let Some(mailbox) = mailbox {
             mailbox.deliver(Incoming::Dialed { link: request.link, hello: request.hello, result });
@@ -402,7 +474,19 @@ fn dial_loop(shared: &Shared) {
     }
 }
 
-fn dial(request: &DialRequest, options: &SocketOptions) -> Result<TcpStream, LinkError> {
+/// Through shared memory if the peer is a neighbour that wants to, else over TCP.
+fn dial(request: &DialRequest, shared: &Shared) -> Result<Stream, LinkError> {
+    if let Some(neighbours) = shared.neighbours.get() {
+        match neighbours.dial(request) {
+            Ok(stream) => return Ok(stream.into()),
+            Err(Declined::Refused(refusal)) => return Err(LinkError::Refused(refusal)),
+            Err(Declined::Shm(error)) => neighbours.note(&error),
+        }
+    }
+    Ok(dial_tcp(request, &shared.options)?.into())
+}
+
+fn dial_tcp(request: &DialRequest, options: &SocketOptions) -> Result<TcpStream, LinkError> {
     let unreachable = |cause: &dyn std::fmt::Display| LinkError::Unreachable {
         address: request.address,
         cause: cause.to_string(),

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tidegate_ring::ShmError;
 use tidegate_wire::{Hello, Refusal};
 
 use crate::limits::HELLO_WAIT;
@@ -30,6 +31,8 @@ pub enum Cause {
     Refused(Refusal, Option<Hello>),
     /// Too many others were saying hello.
     Crowded,
+    /// It wanted to share memory, and is not whom we share it with.
+    Memory(ShmError),
     /// The system would not let us serve it.
     Local(String),
 }
@@ -52,6 +55,7 @@ impl fmt::Display for TurnedAway {
                 hello.from.tm, hello.from.slot, hello.job, hello.attempt
             ),
             Cause::Crowded => f.write_str(" was closed: too many others are saying hello"),
+            Cause::Memory(error) => write!(f, " through shared memory was closed: {error}"),
             Cause::Local(error) => write!(f, " was closed: the system refuses to serve it ({error})"),
         }
     }

@@ -1,4 +1,4 @@
-//! Records between two slots over TCP: nothing lost, nothing twice, order kept, every segment back.
+//! Records between two slots, over TCP and through shared memory: nothing lost, nothing twice, order kept, every segment back.
 
 mod common;
 
@@ -83,13 +83,21 @@ fn receive_numbers(slot: &mut Slot, id: tidegate_exchange::GateId, channels: usi
 }
 
 fn shuffle(segments: u32, count: u64, barriers: u64, driver: Driver) {
-    shuffle_between(segments, count, barriers, driver, driver);
+    for transport in TRANSPORTS {
+        shuffle_between(segments, count, barriers, (driver, driver), transport);
+    }
 }
 
 /// Two producers on one slot, one consumer task on another, `count` numbers each.
-fn shuffle_between(segments: u32, count: u64, barriers: u64, from: Driver, to: Driver) {
-    let (mut a, mut b) = pair(segments);
-    (a.driver, b.driver) = (from, to);
+fn shuffle_between(
+    segments: u32,
+    count: u64,
+    barriers: u64,
+    drivers: (Driver, Driver),
+    transport: Transport,
+) {
+    let (mut a, mut b) = pair(segments, transport);
+    (a.driver, b.driver) = drivers;
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a =
         plan(vec![producer(0, false, vec![channel(0, b.me), channel(1, b.me), channel(2, b.me)])], &peers);
@@ -99,6 +107,10 @@ fn shuffle_between(segments: u32, count: u64, barriers: u64, from: Driver, to: D
             let mut slot = a.slot();
             let ids = prepare(&mut slot, &plan_a);
             send_numbers(&mut slot, ids[0].partitions[0], count, barriers);
+            let (sent, shared) =
+                (slot.driver().counters.bytes_sent, slot.driver().counters.shared_bytes_sent);
+            assert_eq!(shared, if transport == Transport::Shm { sent } else { 0 }, "{transport:?}");
+            assert!(sent > 0);
             retire(&mut slot);
         });
         let mut slot = b.slot();
@@ -139,10 +151,11 @@ fn every_driver_and_send_mode_carries_the_same() {
 
 #[test]
 fn io_uring_and_epoll_understand_each_other() {
-    for (from, to) in
-        [(Driver::Uring(SendMode::Auto), Driver::Epoll), (Driver::Epoll, Driver::Uring(SendMode::Auto))]
-    {
-        shuffle_between(64, 60_000, 7_000, from, to);
+    let uring = Driver::Uring(SendMode::Auto);
+    for drivers in [(uring, Driver::Epoll), (Driver::Epoll, uring)] {
+        for transport in TRANSPORTS {
+            shuffle_between(64, 60_000, 7_000, drivers, transport);
+        }
     }
 }
 
@@ -164,7 +177,11 @@ fn many_barriers_in_a_row() {
 
 #[test]
 fn a_broadcast_shares_its_payloads() {
-    let (a, b) = pair(64);
+    TRANSPORTS.into_iter().for_each(broadcast);
+}
+
+fn broadcast(transport: Transport) {
+    let (a, b) = pair(64, transport);
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a = plan(vec![producer(0, true, vec![channel(0, b.me), channel(1, b.me)])], &peers);
     let plan_b = plan(vec![consumer(0, vec![channel(0, a.me)]), consumer(1, vec![channel(1, a.me)])], &peers);
@@ -224,7 +241,11 @@ fn a_broadcast_shares_its_payloads() {
 
 #[test]
 fn a_cancel_in_full_flight_leaves_every_segment_free() {
-    let (a, b) = pair(64);
+    TRANSPORTS.into_iter().for_each(cancel_in_flight);
+}
+
+fn cancel_in_flight(transport: Transport) {
+    let (a, b) = pair(64, transport);
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me)])], &peers);
     let plan_b = plan(vec![consumer(0, vec![channel(0, a.me)])], &peers);

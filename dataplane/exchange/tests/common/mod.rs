@@ -64,6 +64,15 @@ impl Driver {
     }
 }
 
+/// How two processes are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Shm,
+}
+
+pub const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Shm];
+
 /// A process of one slot: its endpoint, and how to make its exchange on the thread that will run it.
 pub struct Process {
     pub me: SlotId,
@@ -71,14 +80,16 @@ pub struct Process {
     pub segments: u32,
     pub segment_size: u32,
     pub driver: Driver,
+    pub transport: Transport,
     /// Slots that must all be registered before any of them dials.
     together: Option<Arc<Barrier>>,
 }
 
 /// Two processes whose slots wait for each other, each run on a thread of its own.
-pub fn pair(segments: u32) -> (Process, Process) {
+pub fn pair(segments: u32, transport: Transport) -> (Process, Process) {
     let (mut a, mut b) = (Process::new(1, segments), Process::new(2, segments));
     let together = Arc::new(Barrier::new(2));
+    (a.transport, b.transport) = (transport, transport);
     (a.together, b.together) = (Some(together.clone()), Some(together));
     (a, b)
 }
@@ -92,6 +103,7 @@ impl Process {
             segments,
             segment_size: 32 << 10,
             driver: driver(),
+            transport: Transport::Tcp,
             together: None,
         }
     }
@@ -101,12 +113,21 @@ impl Process {
     }
 
     pub fn slot(&self) -> Slot {
-        let (arena, mut shards) = Arena::map(&ArenaConfig {
+        let config = ArenaConfig {
             segment_size: SegmentSize::new(self.segment_size).expect("a power of two"),
             shards: vec![self.segments],
             huge_pages: HugePages::Never,
-        })
+        };
+        let (arena, mut shards) = match self.transport {
+            Transport::Tcp => Arena::map(&config),
+            Transport::Shm => Arena::map_shared(&config),
+        }
         .expect("a small arena");
+        if self.transport == Transport::Shm {
+            self.endpoint
+                .share(&arena, |why| panic!("not through shared memory: {why}"))
+                .expect("shared memory");
+        }
         let ring = self.driver.ring(&arena, 0);
         let config = ExchangeConfig { me: self.me, cluster: CLUSTER };
         let slot = Exchange::new(ring, shards.remove(0), LocalHub::new(), self.endpoint.connector(), config);

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
+    sockopt,
 };
 use tidegate_arena::foreign::{Foreign, ForeignError};
 use tidegate_arena::shared::Words;
@@ -135,18 +136,17 @@ pub type Shown = ArrayVec<OwnedFd, SHOWN_FILES>;
 /// # Errors
 /// The operating system refused, most often because a process of another user or address has the name.
 pub fn listen(address: SocketAddr) -> Result<UnixListener, ShmError> {
-    let name = name(address).map_err(ShmError::os("abstract name"))?;
+    let name = Name::from_abstract_name(name(address)).map_err(ShmError::os("abstract name"))?;
     UnixListener::bind_addr(&name).map_err(ShmError::os("bind(AF_UNIX)"))
 }
 
 /// What a listener is called. One for all addresses of a host serves every one of them.
-fn name(address: SocketAddr) -> std::io::Result<Name> {
+fn name(address: SocketAddr) -> String {
     let port = address.port();
-    let name = match address.ip() {
+    match address.ip() {
         ip if ip.is_unspecified() => format!("tidegate-data-any:{port}"),
         ip => format!("tidegate-data-{}:{port}", ip.to_canonical()),
-    };
-    Name::from_abstract_name(name)
+    }
 }
 
 impl Control {
@@ -158,11 +158,16 @@ impl Control {
         if !is_here(address) {
             return Err(ShmError::Elsewhere);
         }
-        let anywhere = match address {
-            SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], address.port())),
-            SocketAddr::V6(_) => SocketAddr::from(([0_u16; 8], address.port())),
+        let anywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        // Connecting either works at once or not at all: somebody who has the name and accepts nobody holds nobody up.
+        let dial = |address| -> std::io::Result<UnixStream> {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name(address).as_bytes())?)?;
+            let stream = UnixStream::from(socket);
+            stream.set_nonblocking(false)?;
+            Ok(stream)
         };
-        let dial = |address| name(address).and_then(|name| UnixStream::connect_addr(&name));
         let stream = dial(address)
             .or_else(|_| dial(anywhere))
             .map_err(|error| ShmError::NotOffered { address, errno: errno_of(&error) })?;

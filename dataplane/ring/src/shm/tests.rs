@@ -26,6 +26,8 @@ fn arena(segments: u32) -> (Arena, Shard) {
     (arena, shards.remove(0))
 }
 
+type Outcome<T> = Option<Result<T, IoFault>>;
+
 /// A ring with one connection, and the peer's end of it in the hands of the test.
 struct Victim {
     arena: Arena,
@@ -65,7 +67,7 @@ impl Victim {
     }
 
     /// Results of what has one now: of the send, and of the receive.
-    fn reap(&mut self) -> (Option<Result<u64, IoFault>>, Option<Result<u32, IoFault>>) {
+    fn reap(&mut self) -> (Outcome<u64>, Outcome<u32>) {
         let (mut sent, mut received) = (None, None);
         let (arena, shard) = (&self.arena, &mut self.shard);
         self.ring.reap(8, &mut |completion| match completion {
@@ -106,7 +108,7 @@ fn shown(words: &Words, arena: &Arena) -> Shown {
     ])
 }
 
-fn shared<T>(result: Option<Result<T, IoFault>>) -> &'static str {
+fn shared<T>(result: Outcome<T>) -> &'static str {
     match result {
         Some(Err(IoFault::Shared { what })) => what,
         _ => panic!("no broken rule was found"),
