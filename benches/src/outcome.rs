@@ -25,6 +25,8 @@ pub struct Traffic {
     /// Calls into the kernel, and the bytes that they sent and received.
     pub enters: u64,
     pub wire_bytes: u64,
+    /// Bytes through shared memory, counted at both ends.
+    pub shared_memory_bytes: u64,
     /// The ring's driver.
     pub driver: String,
     /// How payloads were sent.
@@ -46,6 +48,7 @@ impl Traffic {
                 traffic.receive_ops += number(&slot["receiveOps"]);
                 traffic.enters += number(&slot["enters"]);
                 traffic.wire_bytes += number(&slot["bytes"]);
+                traffic.shared_memory_bytes += number(&slot["sharedMemoryBytes"]);
             }
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             traffic.driver = text(&detail["driver"]);
@@ -70,6 +73,7 @@ impl Details for Traffic {
                 "calls per 64 KiB",
                 format!("{:.2}", self.enters as f64 * 65_536.0 / self.wire_bytes.max(1) as f64),
             ),
+            ("bytes through shared memory", self.shared_memory_bytes.to_string()),
             ("driver", format!("{}, {}", self.driver, self.send_mode)),
         ]
     }

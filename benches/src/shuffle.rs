@@ -47,6 +47,8 @@ pub enum Transport {
     Tcp,
     /// Two slots of one process, on the first two cores it may use
     Local,
+    /// Two processes that share memory
+    Shm,
 }
 
 /// The word for a value on the command line.
@@ -95,7 +97,7 @@ impl Engine {
     /// It did not start, or the transport cannot have these cores.
     pub fn start(&self, dir: &Path, cores: [usize; 2], record: u64) -> Result<Cluster, Box<dyn Error>> {
         let slots = match self.transport {
-            Transport::Tcp => Slots::Apart(cores),
+            Transport::Tcp | Transport::Shm => Slots::Apart(cores),
             Transport::Local if cores == [0, 1] => Slots::Together,
             Transport::Local => {
                 return Err(
@@ -116,6 +118,10 @@ impl Engine {
             ("--driver", word(&self.driver)),
             ("--send", word(&self.send)),
             ("--spin", self.spin.to_string()),
+            (
+                "--transport",
+                word(&if self.transport == Transport::Shm { Transport::Shm } else { Transport::Tcp }),
+            ),
         ];
         let flags: Vec<String> =
             flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();

@@ -191,6 +191,8 @@ pub struct DriverCounters {
     pub notification_us_max: u64,
     /// Bytes sent and received.
     pub bytes: u64,
+    /// Of those, the bytes through shared memory.
+    pub shared_bytes: u64,
 }
 
 /// What drives the network of a TaskManager, reported once at registration.
@@ -204,4 +206,6 @@ pub struct DriverReport {
     pub send_mode: String,
     /// Pages of the arena: huge, transparent, 4 KiB.
     pub pages: String,
+    /// What is between it and the TaskManagers of its host: `tcp` or `shm`, and why.
+    pub transport: String,
 }

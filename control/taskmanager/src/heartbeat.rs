@@ -54,6 +54,7 @@ fn driver(report: &DriverReport) -> rpc::DriverCounters {
         notification_us: counters.notification_ns / 1000,
         notification_us_max: counters.notification_ns_max / 1000,
         bytes: counters.bytes_sent + counters.bytes_received,
+        shared_bytes: counters.shared_bytes_sent + counters.shared_bytes_received,
     }
 }
 

@@ -4,7 +4,7 @@
 //! waits for its end. What is decided is decided by [`agent`], without I/O; the rest are shells around it.
 //!
 //! Reading order: [`agent`] (and its `translate`), `control` (the connection, heartbeats), `dial`, `fetch` (state read back),
-//! `driver`, `slots` and `metered` (the threads), `memory`, [`files`] (`core`, then `slot`, `uring`, `blocking`). Limits are in [`limits`].
+//! `driver`, `transport`, `slots` and `metered` (the threads), `memory`, [`files`] (`core`, then `slot`, `uring`, `blocking`). Limits are in [`limits`].
 //!
 //! Inequalities: threads = slots + files + control + the endpoint's + bounded pools; a slot runs at most one attempt; a
 //! TaskManager without a JobManager runs none. Killing it at any moment leaves nothing but files.
@@ -26,6 +26,7 @@ pub mod plan;
 mod slots;
 mod start;
 mod strangers;
+mod transport;
 
 pub use control::Ended;
 pub use driver::Driver;
@@ -35,3 +36,4 @@ pub use slots::SlotError;
 pub use start::{RunningTaskManager, StartError, TaskManager, TaskManagerConfig};
 pub use tidegate_arena::SegmentSize;
 pub use tidegate_ring::{Registration, SendMode};
+pub use transport::Transport;

@@ -290,6 +290,7 @@ pub(crate) fn driver_report(
     report: &DriverReport,
     chosen: Chosen,
     pages: &str,
+    transport: String,
 ) -> tidegate_rpc::DriverReport {
     let instead = chosen.obstacle().map(|obstacle| format!(", not io_uring: {obstacle}")).unwrap_or_default();
     tidegate_rpc::DriverReport {
@@ -297,5 +298,6 @@ pub(crate) fn driver_report(
         rung: report.registration.to_string(),
         send_mode: report.send_mode.to_string(),
         pages: pages.to_owned(),
+        transport,
     }
 }

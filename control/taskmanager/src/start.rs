@@ -19,7 +19,7 @@ use tidegate_exchange::{Endpoint, EndpointError, LocalHub};
 use tidegate_memory::limits::NATIVE_RECORD_FRAME_BYTES;
 use tidegate_memory::plan::{Profile, TaskManagerPlan};
 use tidegate_ring::socket::SocketOptions;
-use tidegate_ring::{Obstacle, Registration, RingError, SendMode, UringConfig, probe};
+use tidegate_ring::{Obstacle, Registration, RingError, SendMode, ShmError, UringConfig, probe};
 use tidegate_rpc::limits::RECORD_BYTES_MAX;
 use tidegate_stream::Jobs;
 use tidegate_stream::pool::ReaderPool;
@@ -38,6 +38,7 @@ use crate::limits::{
 use crate::memory::{self, Meter};
 use crate::slots::{FromSlot, SlotError, SlotHandle, SlotPort, SlotSpec, driver_report};
 use crate::strangers::Strangers;
+use crate::transport::Transport;
 
 /// Everything a TaskManager is given.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct TaskManagerConfig {
     pub spin: Duration,
     /// Whether segments are registered with the kernel.
     pub registration: Registration,
+    /// What is between the TaskManagers of one host.
+    pub transport: Transport,
     /// Pin slot N to the N-th core this process may use.
     pub pin: bool,
     /// How long a slot may take to answer a cancel before this process ends: more than [`TICK`], at most [`CANCEL_MAX`], so
@@ -85,6 +88,7 @@ impl TaskManagerConfig {
             flush: Duration::ZERO,
             spin: Duration::ZERO,
             registration: Registration::Auto,
+            transport: Transport::default(),
             pin: false,
             cancel_max: CANCEL_MAX,
             latency_log: None,
@@ -123,6 +127,9 @@ pub enum StartError {
     /// It cannot listen for data.
     #[error("{0}")]
     Endpoint(EndpointError),
+    /// It has to share memory with the TaskManagers of this host, and cannot.
+    #[error("transport: {0}; or let it be auto or tcp")]
+    Share(ShmError),
     /// No memory for the network.
     #[error("network memory: {0}")]
     Arena(#[from] ArenaError),
@@ -202,6 +209,7 @@ impl TaskManager {
         let pool = ReaderPool::new(READER_THREADS).map_err(thread_error("reader pool"))?;
         let Slots { driver, connections, arena, slots, ports, from_slots } =
             start_slots(&config, &shape, &endpoint, &pool)?;
+        let transport = config.transport.share(&endpoint, &arena)?;
         let roots = Roots::default();
         // The files thread comes last: what the slots may lock is worth more than what it may.
         let deliver = ports.iter().map(SlotPort::deliver).collect();
@@ -210,7 +218,8 @@ impl TaskManager {
 
         let report = slots[0].report.read();
         let pages = pages(&arena);
-        let (network, files_report) = (format!("{report}; arena on {pages}"), files.report.clone());
+        let (network, files_report) =
+            (format!("{report}; arena on {pages}; {transport}"), files.report.clone());
         let id = random_id();
         let identity = Identity {
             taskmanager: id,
@@ -224,7 +233,7 @@ impl TaskManager {
             record_max: shape.record_max,
             links_per_slot: connections,
             memory: memory::registered(&config.plan),
-            driver: driver_report(&report, driver, &pages),
+            driver: driver_report(&report, driver, &pages, transport),
             cancel_max: config.cancel_max,
         };
         let (stop, stopped) = mpsc::channel(1);
@@ -373,7 +382,7 @@ fn try_slots(
     driver: Chosen,
     connections: u32,
 ) -> Result<Slots, StartError> {
-    let (arena, shards) = Arena::map(&ArenaConfig {
+    let (arena, shards) = config.transport.map(&ArenaConfig {
         segment_size: shape.segment,
         shards: vec![shape.segments; shape.slots as usize],
         huge_pages: HugePages::Auto,

@@ -110,6 +110,7 @@ impl Core {
             "linksPerSlot": register.links_per_slot,
             "driver": register.driver.driver,
             "sendMode": register.driver.send_mode,
+            "transport": register.driver.transport,
         })
     }
 
@@ -141,6 +142,7 @@ impl Core {
                 "zeroCopyNotificationMicros": metrics.map(|metrics| metrics.driver.notification_us),
                 "zeroCopyNotificationMicrosMax": metrics.map(|metrics| metrics.driver.notification_us_max),
                 "bytes": metrics.map(|metrics| metrics.driver.bytes),
+                "sharedMemoryBytes": metrics.map(|metrics| metrics.driver.shared_bytes),
             }));
         }
         let size = u64::from(found.register.segment_size);

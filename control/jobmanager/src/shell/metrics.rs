@@ -87,7 +87,7 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
     );
     metric.family(
         "network",
-        "1 for the driver of a TaskManager's network and whether its segments are registered",
+        "1 for a TaskManager's network: its driver, whether segments are registered, and what carries links of its host",
         all().map(|found| {
             let driver = &found.register.driver;
             // What comes after the first word is for people, who find it under /taskmanagers.
@@ -95,6 +95,7 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
             let mut labels = of(found.register.taskmanager);
             labels.push(label("driver", word(&driver.driver)));
             labels.push(label("registration", word(&driver.rung)));
+            labels.push(label("transport", word(&driver.transport)));
             (labels, 1)
         }),
     );
@@ -117,7 +118,7 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
     });
     metric.family("segments_held", "Segments of a TaskManager by kind of holder", held);
     type Field = fn(&tidegate_rpc::SlotMetrics) -> u64;
-    let fields: [(&str, &str, Field); 7] = [
+    let fields: [(&str, &str, Field); 8] = [
         ("segments", "Segments of a slot", |m| u64::from(m.segments)),
         ("segments_free", "Free segments of a slot", |m| u64::from(m.segments_free)),
         ("slot_heap_allocations", "Heap allocations of a slot's thread", |m| m.heap_allocations),
@@ -125,6 +126,9 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
         ("send_ops", "Send operations", |m| m.driver.send_ops),
         ("receive_ops", "Receive operations", |m| m.driver.receive_ops),
         ("network_bytes", "Bytes sent and received", |m| m.driver.bytes),
+        ("shared_memory_bytes", "Of the network bytes, those through shared memory", |m| {
+            m.driver.shared_bytes
+        }),
     ];
     for (name, help, field) in fields {
         let values = all().flat_map(|found| {

@@ -163,6 +163,20 @@ pub struct NetworkArgs {
     /// Microseconds for which an idle slot looks for work before it sleeps; saves wake-ups, costs that much processor time
     #[arg(long, value_name = "MICROS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub spin: u32,
+    /// What is between TaskManagers of one host and user
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub transport: Transport,
+}
+
+/// `--transport`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// Shared memory where both can and want to, else TCP
+    Auto,
+    /// TCP, as with all others
+    Tcp,
+    /// Shared memory, or refuse to start; still TCP with a peer that cannot
+    Shm,
 }
 
 /// `--driver`.
@@ -424,6 +438,9 @@ pub struct DoctorArgs {
     /// Whether segments are to be registered with the kernel
     #[arg(long, value_enum, default_value_t = Register::Auto)]
     pub register: Register,
+    /// What is to be between TaskManagers of one host and user
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub transport: Transport,
     /// Print JSON for programs
     #[arg(long)]
     pub json: bool,

@@ -68,7 +68,8 @@ fn run_request(
     roles::set_network(&mut config, &network)?;
     config.plan = plan;
     config.latency_log = args.latency_log.wanted();
-    let wishes = Wishes { driver: config.driver, registration: config.registration };
+    let wishes =
+        Wishes { driver: config.driver, registration: config.registration, transport: config.transport };
     // One job in one process: only what forbids it is worth a line.
     roles::begin(&Plan::TaskManager(config.plan.clone()), wishes)?;
     let taskmanager = TaskManager::start(config).map_err(roles::taskmanager_failure)?;

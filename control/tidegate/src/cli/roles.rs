@@ -87,7 +87,7 @@ pub(super) fn taskmanager(jobs: &Jobs, args: &TaskManagerArgs) -> Result<(), Fai
     let slots = config.plan.shape.slots;
     let begun = begin(
         &Plan::TaskManager(config.plan.clone()),
-        Wishes { driver: config.driver, registration: config.registration },
+        Wishes { driver: config.driver, registration: config.registration, transport: config.transport },
     )?;
     config.data = args.data;
     config.pin = args.pin;
@@ -166,6 +166,7 @@ pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs)
     config.registration = network.register.into();
     config.flush = network.flush.unwrap_or_default();
     config.spin = Duration::from_micros(network.spin.into());
+    config.transport = network.transport.into();
     Ok(())
 }
 
@@ -201,6 +202,7 @@ pub(super) fn taskmanager_failure(error: TaskManagerError) -> Failure {
         TaskManagerError::Endpoint(_)
         | TaskManagerError::Arena(_)
         | TaskManagerError::Slot(_)
+        | TaskManagerError::Share(_)
         | TaskManagerError::Thread { .. } => Exit::System,
     };
     Failure::new(exit, error.to_string())

@@ -4,7 +4,7 @@
 
 use tidegate_memory::plan::{NativeCosts, Process};
 use tidegate_ring::Registration;
-use tidegate_taskmanager::Driver;
+use tidegate_taskmanager::{Driver, Transport};
 
 use super::Needs;
 use super::check::Check;
@@ -15,6 +15,8 @@ use crate::limits::{
 
 /// Name of the check whose ladder the network itself climbs down and reports.
 pub(super) const IO_URING: &str = "io_uring";
+/// Name of the check that the transport itself makes and reports.
+pub(super) const SHARED_MEMORY: &str = "shared memory";
 /// The oldest kernel to be advised.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Clocks that a process reads without a call into the kernel.
@@ -58,6 +60,21 @@ pub(super) fn io_uring(host: &Readings, needs: &Needs<'_>) -> Check {
                 check.warning(format!("{obstacle}; until then the network runs on epoll"))
             }
         }
+    }
+}
+
+/// Memory files can be made and sealed, for TaskManagers of this host to share.
+pub(super) fn shared_memory(host: &Readings, needs: &Needs<'_>) -> Check {
+    let found = if host.asked.sealed_memory.is_ok() { "can be made and sealed" } else { "cannot be made" };
+    let wanted = needs.wishes.transport;
+    if wanted == Transport::Tcp {
+        return Check::ok(SHARED_MEMORY, found, "nothing, as TCP is wanted within the host");
+    }
+    let check = Check::ok(SHARED_MEMORY, found, "memory files with seals");
+    match &host.asked.sealed_memory {
+        Ok(()) => check,
+        Err(error) if wanted == Transport::Shm => check.error(error.to_string()),
+        Err(error) => check.warning(format!("{error}; until then links within the host go over TCP")),
     }
 }
 

@@ -24,7 +24,7 @@ use std::path::Path;
 use serde_json::json;
 use tidegate_memory::plan::{Plan, Request, resolve};
 use tidegate_ring::Registration;
-use tidegate_taskmanager::Driver;
+use tidegate_taskmanager::{Driver, Transport};
 
 use self::check::{Check, Level};
 use self::readings::{Asked, Readings};
@@ -41,6 +41,8 @@ pub struct Wishes {
     pub driver: Driver,
     /// Whether segments have to be registered.
     pub registration: Registration,
+    /// What is to be between the TaskManagers of one host.
+    pub transport: Transport,
 }
 
 /// What a process needs.
@@ -66,7 +68,7 @@ pub fn at_start(plan: &Plan, wishes: Wishes) -> Result<Vec<String>, Failure> {
 
 /// The warnings that nobody else says.
 fn to_be_said(checks: &[Check]) -> impl Iterator<Item = &Check> {
-    let ladder = [host::IO_URING, memory::LOCKED];
+    let ladder = [host::IO_URING, host::SHARED_MEMORY, memory::LOCKED];
     checks.iter().filter(move |check| check.level == Level::Warning && !ladder.contains(&check.name))
 }
 
@@ -94,6 +96,7 @@ fn judge(host: &Readings, needs: &Needs<'_>) -> Vec<Check> {
     if let Plan::TaskManager(plan) = needs.plan {
         checks.push(host::kernel(host));
         checks.push(host::io_uring(host, needs));
+        checks.push(host::shared_memory(host, needs));
         checks.push(memory::locked(host, needs, slots, links, plan.network.bytes));
         checks.push(memory::huge_pages(host, plan.network.bytes));
         checks.push(host::cores(host, slots));
@@ -115,7 +118,11 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
         Err(refused) => return finish(args.json, Err(refused)),
     };
     let host = Readings::below(Path::new("/"), Asked::kernel());
-    let wishes = Wishes { driver: args.driver.into(), registration: args.register.into() };
+    let wishes = Wishes {
+        driver: args.driver.into(),
+        registration: args.register.into(),
+        transport: args.transport.into(),
+    };
     let checks = judge(&host, &Needs { plan: &plan, wishes });
     out::answer(answer(args.json, &plan, &checks).trim_end())?;
     let errors = checks.iter().filter(|check| check.level == Level::Error);
@@ -156,6 +163,16 @@ impl From<args::Driver> for Driver {
             args::Driver::Auto => Self::Auto,
             args::Driver::IoUring => Self::IoUring,
             args::Driver::Epoll => Self::Epoll,
+        }
+    }
+}
+
+impl From<args::Transport> for Transport {
+    fn from(transport: args::Transport) -> Self {
+        match transport {
+            args::Transport::Auto => Self::Auto,
+            args::Transport::Tcp => Self::Tcp,
+            args::Transport::Shm => Self::Shm,
         }
     }
 }

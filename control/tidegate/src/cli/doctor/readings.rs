@@ -29,6 +29,8 @@ pub(super) struct Asked {
     pub tick_ns: u64,
     /// The user that locked memory is counted for.
     pub user: u32,
+    /// Whether memory files can be made and sealed.
+    pub sealed_memory: Result<(), tidegate_arena::ArenaError>,
 }
 
 impl Asked {
@@ -43,6 +45,7 @@ impl Asked {
             cores: rustix::thread::sched_getaffinity(None).ok().map(|set| set.count() as usize),
             tick_ns: second.saturating_add(u64::try_from(tick.tv_nsec).unwrap_or(0)),
             user: rustix::process::getuid().as_raw(),
+            sealed_memory: tidegate_arena::shared::Words::new().map(drop),
         }
     }
 }

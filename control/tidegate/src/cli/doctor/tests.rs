@@ -54,6 +54,7 @@ impl Case {
                 cores: Some(2),
                 tick_ns: 1,
                 user: 1000,
+                sealed_memory: Ok(()),
             },
             wishes: Wishes::default(),
             process: Process::TaskManager,
@@ -101,8 +102,13 @@ impl Case {
         self
     }
 
+    fn transport(mut self, transport: Transport) -> Self {
+        self.wishes.transport = transport;
+        self
+    }
+
     fn wishes(mut self, driver: Driver, registration: Registration) -> Self {
-        self.wishes = Wishes { driver, registration };
+        self.wishes = Wishes { driver, registration, ..Wishes::default() };
         self
     }
 
@@ -244,6 +250,25 @@ fn cap_ipc_lock_counts_where_the_host_gave_it() {
     assert!(capable.found(memory::LOCKED).contains("CAP_IPC_LOCK"));
     let inside = capable.file("proc/self/uid_map", "0 1000 1\n");
     inside.provokes(memory::LOCKED, Level::Warning, &["epoll"]);
+}
+
+#[test]
+fn memory_that_cannot_be_shared_is_refused_only_where_it_is_demanded() {
+    let refused = || {
+        let mut case = Case::sound();
+        let errno = libc_eperm();
+        case.asked.sealed_memory =
+            Err(tidegate_arena::ArenaError::Share { bytes: 4096, call: "memfd_create", errno });
+        case
+    };
+    assert!(refused().found(host::SHARED_MEMORY).contains("cannot"), "nobody wants it");
+    refused().transport(Transport::Auto).provokes(
+        host::SHARED_MEMORY,
+        Level::Warning,
+        &["memfd_create", "TCP"],
+    );
+    refused().transport(Transport::Shm).provokes(host::SHARED_MEMORY, Level::Error, &["memfd_create"]);
+    assert!(Case::sound().transport(Transport::Shm).found(host::SHARED_MEMORY).contains("sealed"));
 }
 
 #[test]
