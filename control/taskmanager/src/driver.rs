@@ -66,13 +66,17 @@ impl Chosen {
         shard: usize,
         config: &UringConfig,
     ) -> Result<AnyRing, RingError> {
-        match self {
-            Self::IoUring => UringRing::new(arena, shard, config).map(AnyRing::from),
+        let mut ring: AnyRing = match self {
+            Self::IoUring => UringRing::new(arena, shard, config)?.into(),
             Self::Epoll { .. } => {
                 let config = EpollConfig { send: config.send, connections_max: config.connections_max };
-                EpollRing::new(arena, &config).map(AnyRing::from)
+                EpollRing::new(arena, &config)?.into()
             }
+        };
+        if arena.file().is_some() {
+            ring.expect_neighbours()?;
         }
+        Ok(ring)
     }
 
     /// Its name, as it is asked for.

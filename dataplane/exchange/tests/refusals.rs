@@ -231,19 +231,7 @@ fn strangers_are_refused_by_name() {
             run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
         });
         started.recv().expect("the slot starts");
-        let right = Hello {
-            version: tidegate_wire::VERSION,
-            cluster: CLUSTER,
-            job: JOB,
-            epoch: 1,
-            attempt: 1,
-            from: tidegate_wire::SlotAddress { tm: 2, slot: 0 },
-            to: tidegate_wire::SlotAddress { tm: 1, slot: 0 },
-            segment_size: 32 << 10,
-            record_format: tidegate_wire::RECORD_FORMAT,
-            channels: 1,
-            channels_hash: tidegate_wire::channels_hash([(5, 42)]),
-        };
+        let right = hello();
         let cases = [
             (Hello { cluster: 12, ..right }, RefusalCode::Cluster),
             (Hello { epoch: 2, ..right }, RefusalCode::Epoch),

@@ -54,6 +54,16 @@ macro_rules! either {
     };
 }
 
+impl AnyRing {
+    /// Makes what connections through shared memory need now, rather than with the first of them.
+    ///
+    /// # Errors
+    /// The operating system refused.
+    pub fn expect_neighbours(&mut self) -> Result<(), RingError> {
+        self.shm.prepare(|fd| self.driver.watch(fd))
+    }
+}
+
 impl Driver {
     fn watch(&mut self, fd: RawFd) -> Result<(), RingError> {
         match self {
@@ -77,7 +87,10 @@ impl Ring for AnyRing {
     fn attach(&mut self, socket: Stream) -> Result<ConnId, RingError> {
         match socket {
             Stream::Tcp(socket) => either!(&mut self.driver, ring => ring.attach(socket)),
-            Stream::Shm(stream) => self.shm.attach(*stream, |fd| self.driver.watch(fd)),
+            Stream::Shm(stream) => {
+                self.expect_neighbours()?;
+                self.shm.attach(*stream)
+            }
         }
     }
 

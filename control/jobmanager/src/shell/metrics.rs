@@ -93,9 +93,9 @@ fn taskmanagers(core: &Core, metric: &mut Metric<'_>) {
             // What comes after the first word is for people, who find it under /taskmanagers.
             let word = |text: &str| text.split_whitespace().next().unwrap_or("unknown").to_owned();
             let mut labels = of(found.register.taskmanager);
+            labels.push(label("transport", word(&driver.transport)));
             labels.push(label("driver", word(&driver.driver)));
             labels.push(label("registration", word(&driver.rung)));
-            labels.push(label("transport", word(&driver.transport)));
             (labels, 1)
         }),
     );

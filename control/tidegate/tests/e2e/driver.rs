@@ -43,6 +43,31 @@ fn a_job_runs_on_epoll_when_told_so() {
     succeeds(run_wordcount(&["--driver", "epoll"]));
 }
 
+#[test]
+fn taskmanagers_of_one_host_share_memory_when_told_so_and_only_then() {
+    for (flags, shared) in [(&["--transport", "auto"][..], true), (&["--transport", "tcp"][..], false)] {
+        let mut cluster = Cluster::start(2, flags);
+        let output = cluster.output("sums");
+        let flags = ["--records", "200000", "--keys", "500", "--output", path(&output)];
+        let mut job = Job::submit(&mut cluster, "keyed-sum", 4, &flags);
+        job.finish(&cluster, WHOLE_JOB);
+        check(&output, oracle::keyed_sum(200_000, 500));
+        let list = cluster.get("/taskmanagers").expect("the JobManager is there");
+        for one in list["taskmanagers"].as_array().expect("a list") {
+            assert_eq!(one["transport"].as_str().expect("a text").starts_with("shm"), shared, "{one}");
+        }
+        let name = if shared { "shm" } else { "tcp" };
+        let wanted = format!("transport=\"{name}\",driver=");
+        let metrics = http::get(cluster.rest, "/metrics").expect("the JobManager is there").body;
+        assert_eq!(metrics.matches(&wanted).count(), cluster.taskmanagers.len(), "{metrics}");
+        let bytes = |line: &str| line.rsplit(' ').next().and_then(|count| count.parse::<f64>().ok());
+        let lines = metrics.lines().filter(|line| line.starts_with("tidegate_shared_memory_bytes{"));
+        let moved: f64 = lines.filter_map(bytes).sum();
+        assert_eq!(moved > 0.0, shared, "{metrics}");
+        cluster.stop();
+    }
+}
+
 /// `test` on a thread of its own, under the profile for containers: the filter stays with the thread and the processes that
 /// it starts. What runs outside of it is what the profile must allow.
 fn in_a_container(io_uring: IoUring, test: impl FnOnce() + Send + 'static) {

@@ -76,6 +76,12 @@ fn wordcount_survives_on_epoll() {
     survive(("wordcount on epoll", ["--driver", "epoll"], &[TaskManager]), wordcount);
 }
 
+#[test]
+fn wordcount_survives_through_shared_memory() {
+    let faults = &[TaskManager, TaskManager, TaskManager];
+    survive(("wordcount through shared memory", ["--transport", "shm"], faults), wordcount);
+}
+
 fn wordcount(cluster: &Cluster, random: &mut Random) -> Work {
     let text = input::text(cluster.folder(), random, 60_000);
     let expected = oracle::wordcount(&std::fs::read(&text).expect("just written"));

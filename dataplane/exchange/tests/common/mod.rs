@@ -5,7 +5,8 @@ pub mod stranger;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Barrier};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
@@ -13,7 +14,8 @@ use tidegate_exchange::{
     AttemptPlan, ChannelPlan, Endpoint, Exchange, ExchangeConfig, GatePlan, LocalHub, PartitionPlan,
     Prepared, SlotId, TaskIds, TaskPorts,
 };
-use tidegate_ring::{AnyRing, EpollConfig, EpollRing, SendMode, UringConfig, UringRing};
+use tidegate_ring::{AnyRing, EpollConfig, EpollRing, SendMode, ShmError, UringConfig, UringRing};
+use tidegate_wire::{Hello, SlotAddress};
 
 pub const JOB: u128 = 7;
 pub const CLUSTER: u128 = 11;
@@ -81,6 +83,8 @@ pub struct Process {
     pub segment_size: u32,
     pub driver: Driver,
     pub transport: Transport,
+    /// Who hears why a link does not go through shared memory; nobody expects that unless said.
+    pub instead: Option<Mutex<Sender<String>>>,
     /// Slots that must all be registered before any of them dials.
     together: Option<Arc<Barrier>>,
 }
@@ -104,6 +108,7 @@ impl Process {
             segment_size: 32 << 10,
             driver: driver(),
             transport: Transport::Tcp,
+            instead: None,
             together: None,
         }
     }
@@ -124,9 +129,13 @@ impl Process {
         }
         .expect("a small arena");
         if self.transport == Transport::Shm {
-            self.endpoint
-                .share(&arena, |why| panic!("not through shared memory: {why}"))
-                .expect("shared memory");
+            let told = self.instead.as_ref().map(|told| told.lock().expect("nobody panics").clone());
+            let told = Mutex::new(told);
+            let instead = move |why: &ShmError| match &*told.lock().expect("nobody panics") {
+                Some(told) => told.send(why.to_string()).expect("the test listens"),
+                None => panic!("not through shared memory: {why}"),
+            };
+            self.endpoint.share(&arena, instead).expect("shared memory");
         }
         let ring = self.driver.ring(&arena, 0);
         let config = ExchangeConfig { me: self.me, cluster: CLUSTER };
@@ -136,6 +145,23 @@ impl Process {
             together.wait();
         }
         slot
+    }
+}
+
+/// What the slot of TaskManager 2 says to the one of TaskManager 1 that has a producer for its channel 5.
+pub fn hello() -> Hello {
+    Hello {
+        version: tidegate_wire::VERSION,
+        cluster: CLUSTER,
+        job: JOB,
+        epoch: 1,
+        attempt: 1,
+        from: SlotAddress { tm: 2, slot: 0 },
+        to: SlotAddress { tm: 1, slot: 0 },
+        segment_size: 32 << 10,
+        record_format: tidegate_wire::RECORD_FORMAT,
+        channels: 1,
+        channels_hash: tidegate_wire::channels_hash([(5, 42)]),
     }
 }
 

@@ -9,7 +9,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as Name, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -146,6 +146,12 @@ fn name(address: SocketAddr) -> String {
     match address.ip() {
         ip if ip.is_unspecified() => format!("tidegate-data-any:{port}"),
         ip => format!("tidegate-data-{}:{port}", ip.to_canonical()),
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

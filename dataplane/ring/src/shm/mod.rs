@@ -4,7 +4,7 @@
 //! - a connection here has an index of at least `base`, the driver's own have smaller ones;
 //! - while the ring blocks, every connection here has said that it sleeps, and a peer that changes something after that
 //!   writes a byte into its control socket; all of these are watched by one poller, which the driver watches;
-//! - the first connection makes the poller; without connections nothing here costs anything.
+//! - the poller is made once, at the latest with the first connection; without connections nothing here costs anything.
 //!
 //! Files in reading order: `words` (what is said), `greeting` (how two sides meet), `connection` (what is in flight).
 
@@ -57,18 +57,22 @@ impl Shm {
         }
     }
 
-    /// Takes over a stream; `watch` is told the poller's descriptor with the first one.
-    pub(crate) fn attach(
+    /// Makes the poller, if there is none, and has it watched.
+    pub(crate) fn prepare(
         &mut self,
-        stream: ShmStream,
         watch: impl FnOnce(RawFd) -> Result<(), RingError>,
-    ) -> Result<ConnId, RingError> {
+    ) -> Result<(), RingError> {
         if self.poller.is_none() {
             let poller = Poller::new()?;
             watch(poller.fd())?;
             self.poller = Some(poller);
         }
-        let poller = self.poller.as_ref().expect("invariant: just made");
+        Ok(())
+    }
+
+    /// Takes over a stream.
+    pub(crate) fn attach(&mut self, stream: ShmStream) -> Result<ConnId, RingError> {
+        let poller = self.poller.as_ref().expect("invariant: made before anything is attached");
         let limit = self.connections.places();
         let (inner, connection) =
             self.connections.take(Connection::vacant).ok_or(RingError::TooManyConnections { limit })?;
