@@ -1,4 +1,4 @@
-//! Streams trains of 16 payloads between two pinned threads over loopback and prints GB/s for every send mode.
+//! Streams trains of 16 payloads between two pinned threads over loopback and prints GB/s for every send mode, and through shared memory.
 //!
 //! `cargo run --release -p tidegate-ring --example loopback [seconds per mode] [payload bytes] [4k pages: any word]`
 //!
@@ -7,14 +7,15 @@
 use std::{
     env,
     net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
 
 use tidegate_arena::{Arena, ArenaConfig, Granted, Holder, HolderKind, HugePages, SegmentSize, Shard};
 use tidegate_ring::{
-    Completion, DriverReport, ReceivePart, ReceiveParts, Registration, Ring, SendMode, SendPart, SendParts,
-    UringConfig, UringRing, probe, socket,
+    AnyRing, Completion, Control, DriverReport, ReceivePart, ReceiveParts, Registration, Ring, SendMode,
+    SendPart, SendParts, ShmStream, Stream, UringConfig, UringRing, probe, socket,
 };
 
 const PAYLOADS: usize = 16;
@@ -29,30 +30,50 @@ struct Work {
     pages: HugePages,
 }
 
+/// What is between the threads, as one of them has it.
+enum End {
+    Tcp(TcpStream),
+    Shm(UnixStream),
+}
+
+impl End {
+    fn greet(self, arena: &Arena) -> Stream {
+        let control = match self {
+            Self::Tcp(stream) => return stream.into(),
+            Self::Shm(control) => Control::accepted(control).expect("this very process"),
+        };
+        let words = ShmStream::words(arena).expect("the arena is shared");
+        control.say(b"x", Some((&words, arena))).expect("the other thread is there");
+        let shown = control.hear(&mut [0], Duration::from_secs(10)).expect("the other thread greets, too");
+        control.share(words, arena, shown).expect("both are honest").into()
+    }
+}
+
 struct Half {
     arena: Arena,
     shard: Shard,
-    ring: UringRing,
+    ring: AnyRing,
 }
 
 impl Half {
-    fn new(core: usize, work: Work, send: SendMode) -> Self {
+    fn new(core: usize, work: Work, send: SendMode, end: &End) -> Self {
         pin(core);
         let segment_size =
             SegmentSize::new(work.payload.next_power_of_two().max(4096)).expect("at most 1 MiB");
         let config = ArenaConfig { segment_size, shards: vec![128], huge_pages: work.pages };
-        let (arena, mut shards) = Arena::map(&config).expect("memory for two small arenas");
+        let map = if matches!(end, End::Shm(_)) { Arena::map_shared } else { Arena::map };
+        let (arena, mut shards) = map(&config).expect("memory for two small arenas");
         let registration =
             if matches!(send, SendMode::Plain) { Registration::Never } else { Registration::Auto };
         let config = UringConfig { send, registration, connections_max: 4 };
         let ring = UringRing::new(&arena, 0, &config).expect("probed before");
-        Self { arena, shard: shards.remove(0), ring }
+        Self { arena, shard: shards.remove(0), ring: ring.into() }
     }
 }
 
-fn send_for(work: Work, send: SendMode, stream: TcpStream) -> (f64, DriverReport) {
-    let Half { arena, mut shard, mut ring } = Half::new(0, work, send);
-    let conn = ring.attach(stream).expect("a connected stream");
+fn send_for(work: Work, send: SendMode, end: End) -> (f64, DriverReport) {
+    let Half { arena, mut shard, mut ring } = Half::new(0, work, send, &end);
+    let conn = ring.attach(end.greet(&arena)).expect("a connected stream");
     let until = Instant::now() + Duration::from_secs_f64(work.seconds);
     let mut sending = false;
     while Instant::now() < until {
@@ -85,9 +106,9 @@ fn send_for(work: Work, send: SendMode, stream: TcpStream) -> (f64, DriverReport
     (thread_cpu(), ring.report())
 }
 
-fn receive_all(work: Work, send: SendMode, stream: TcpStream) -> (f64, f64, DriverReport) {
-    let Half { arena, mut shard, mut ring } = Half::new(1, work, send);
-    let conn = ring.attach(stream).expect("a connected stream");
+fn receive_all(work: Work, send: SendMode, end: End) -> (f64, f64, DriverReport) {
+    let Half { arena, mut shard, mut ring } = Half::new(1, work, send, &end);
+    let conn = ring.attach(end.greet(&arena)).expect("a connected stream");
     let start = Instant::now();
     let (mut open, mut receiving) = (true, false);
     while open {
@@ -145,11 +166,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pages = if args.next().is_some() { HugePages::Never } else { HugePages::Auto };
     let work = Work { seconds, payload, pages };
     println!("{}", probe());
-    for send in [SendMode::Plain, SendMode::Fixed, SendMode::Zc, SendMode::Auto] {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let out = TcpStream::connect(listener.local_addr()?)?;
-        let (into, _) = listener.accept()?;
-        let congestion = socket::congestion(&out)?;
+    let modes = [SendMode::Plain, SendMode::Fixed, SendMode::Zc, SendMode::Auto];
+    for (send, shared) in modes.map(|send| (send, false)).into_iter().chain([(SendMode::Auto, true)]) {
+        let (out, into, by) = if shared {
+            let (out, into) = UnixStream::pair()?;
+            (End::Shm(out), End::Shm(into), "shared memory".to_owned())
+        } else {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let out = TcpStream::connect(listener.local_addr()?)?;
+            let by = socket::congestion(&out)?;
+            (End::Tcp(out), End::Tcp(listener.accept()?.0), by)
+        };
         let receiver = thread::spawn(move || receive_all(work, send, into));
         let sender = thread::spawn(move || send_for(work, send, out));
         let (sender_cpu, sent) = sender.join().map_err(|_| "the sender failed")?;
@@ -158,7 +185,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let per_byte = |cpu: f64| cpu * 1e9 / to.bytes_received as f64;
         let (out, into) = (per_byte(sender_cpu), per_byte(receiver_cpu));
         println!(
-            "{send:>6}: {rate:.2} GB/s, {out:.2} + {into:.2} cpu ns/byte ({PAYLOADS} x {payload} bytes, {congestion}; {sent})"
+            "{send:>6}: {rate:.2} GB/s, {out:.2} + {into:.2} cpu ns/byte ({PAYLOADS} x {payload} bytes, {by}; {sent})"
         );
         println!(
             "        per send op {} KiB, per receive op {} KiB, enters {} + {}, short {}, fixed {}, \

@@ -139,6 +139,9 @@ impl Ring for AnyRing {
         if self.shm.occupied() == 0 {
             return either!(&mut self.driver, ring => ring.wait(timeout));
         }
+        if timeout != Some(Duration::ZERO) {
+            self.shm.linger();
+        }
         if !self.shm.fall_asleep() {
             return;
         }

@@ -62,6 +62,11 @@ pub const EVENTS_MAX: usize = 256;
 /// Turns of a busy ring between two looks for peers of shared memory that have hung up. Each is a system call; a slot
 /// that has nothing to do looks whenever it wakes.
 pub const HANG_UP_TURNS: u32 = 64;
+/// How long a slot with nothing to do looks at shared memory before it sleeps, while a peer that it waits for is awake:
+/// about what a sleep and the wake-up from it cost, so looking costs at most twice what was best.
+pub const SPIN_NS: u64 = 15_000;
+/// Looks between two readings of the clock meanwhile.
+pub const SPIN_LOOKS: u32 = 32;
 /// Files that one side of shared memory shows the other: its words and its arena.
 pub const SHOWN_FILES: usize = 2;
 /// Bytes of the words that a peer shows: exactly these.

@@ -149,6 +149,13 @@ impl Connection {
         let _ = send(&stream.control, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 
+    /// Whether an operation is pending, and the peer awake that has to do something for it.
+    pub(super) fn expects(&self) -> bool {
+        let pending = self.sending.is_some() || self.receiving.is_some();
+        let awake = |stream: &ShmStream| stream.peer.word(words::SLEEP) & 1 == 0;
+        pending && !self.hung_up && self.stream.as_ref().is_some_and(awake)
+    }
+
     /// Announces sleep; whether there is something to do after all.
     pub(super) fn fall_asleep(&mut self) -> bool {
         self.sleep += 1;
@@ -177,7 +184,7 @@ impl Connection {
     }
 
     /// Whether an operation that is pending may have a result. Says yes too often rather than too seldom.
-    fn can_advance(&self) -> bool {
+    pub(super) fn can_advance(&self) -> bool {
         let Some(stream) = self.stream.as_ref().filter(|_| !self.closing) else { return false };
         let receiving = self.receiving.as_ref().is_some_and(|receiving| receiving.result.is_none());
         let sending = self.sending.as_ref().is_some_and(|sending| sending.result.is_none());

@@ -24,7 +24,7 @@ use self::greeting::ShmStream;
 use crate::{
     epoll::poller::Poller,
     fault::RingError,
-    limits::HANG_UP_TURNS,
+    limits::{HANG_UP_TURNS, SPIN_LOOKS, SPIN_NS},
     parts::give_back,
     report::Counters,
     ring::{Completion, ConnId, ReceiveParts, SendParts},
@@ -167,6 +167,32 @@ impl Shm {
             poller.remove(stream.control.as_raw_fd());
         }
         self.connections.vacate(inner);
+    }
+
+    /// Looks for a moment whether a peer that is awake does what we wait for. Neither the caller's time nor the driver's
+    /// completions are looked at meanwhile; it is shorter than a wake-up.
+    pub(crate) fn linger(&mut self) {
+        let until_ns = crate::monotonic_ns() + SPIN_NS;
+        let (connections, live) = (&mut self.connections, &self.live);
+        loop {
+            for _ in 0..SPIN_LOOKS {
+                let mut expects = false;
+                for &inner in live {
+                    let connection = connections.get(inner).expect("invariant: what is live has its place");
+                    if connection.has_news() || connection.can_advance() {
+                        return;
+                    }
+                    expects |= connection.expects();
+                }
+                if !expects {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+            if crate::monotonic_ns() >= until_ns {
+                return;
+            }
+        }
     }
 
     /// Every connection says that it sleeps. False: one of them has something to do; all are awake again.
