@@ -82,6 +82,13 @@ impl Greet for Stream {
             Self::Shm(_) => None,
         }
     }
+
+    fn one_clock(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.one_clock(),
+            Self::Shm(_) => true,
+        }
+    }
 }
 
 /// A connection for a slot.

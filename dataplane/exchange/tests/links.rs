@@ -297,7 +297,7 @@ fn recorded(feeds: &[LatencyFeed]) -> std::collections::BTreeMap<Stage, (u64, u6
 /// Both ends of a link on one host record every segment once; none of its times is longer than the test.
 #[test]
 fn latencies_of_a_link_are_recorded_at_both_ends() {
-    let (a, b) = pair(256);
+    let (a, b) = pair(256, Transport::Tcp);
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me), channel(1, b.me)])], &peers);
     let plan_b = plan(vec![consumer(0, vec![channel(0, a.me), channel(1, a.me)])], &peers);
