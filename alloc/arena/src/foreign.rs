@@ -1,7 +1,7 @@
 //! Memory that another process shares with us, to be read while that process may change it.
 //!
 //! A [`Foreign`] owns its read-only mapping. It gives no reference to what is in there: single words, or bytes copied
-//! into a segment of our own. What comes out is checked after that, by whoever asked for it (rule 11).
+//! into a segment of our own. What comes out is checked after that, by whoever asked for it (rule 12).
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -77,9 +77,9 @@ pub struct Foreign {
     len: u64,
 }
 
-// SAFETY: rule 11. The mapping belongs to the process, and is only loaded from, atomically.
+// SAFETY: rule 12. The mapping belongs to the process, and is only loaded from, atomically.
 unsafe impl Send for Foreign {}
-// SAFETY: rule 11. As above.
+// SAFETY: rule 12. As above.
 unsafe impl Sync for Foreign {}
 
 impl Foreign {
@@ -135,9 +135,9 @@ impl Foreign {
     #[inline]
     pub fn word(&self, index: usize) -> u64 {
         assert!((index as u64) < self.len / 8, "word {index} of a mapping of {} bytes", self.len);
-        // SAFETY: rule 11, inside the mapping.
+        // SAFETY: rule 12, inside the mapping.
         let word = unsafe { self.base.cast::<AtomicU64>().add(index) };
-        // SAFETY: rule 11, aligned, inside the mapping, a relaxed load of eight bytes.
+        // SAFETY: rule 12, aligned, inside the mapping, a relaxed load of eight bytes.
         unsafe { word.as_ref() }.load(Ordering::Relaxed)
     }
 
@@ -163,12 +163,15 @@ impl Arena {
     /// # Panics
     /// If either range is not within; the caller checks what the peer says before.
     pub fn copy_in(&self, segment: &mut Segment<Receiving>, at: u32, from: &Foreign, offset: u64, len: u32) {
-        assert!(u64::from(at) + u64::from(len) <= self.segment_size() as u64, "the copy fits its segment");
+        assert!(
+            u64::from(at) + u64::from(len) <= u64::from(self.capacity_of(segment)),
+            "the copy fits its segment"
+        );
         assert!(from.holds(offset, len), "the copy lies within the foreign memory");
         let target = self.write_ptr(segment).wrapping_add(at as usize);
         let source = from.base.as_ptr().cast_const().wrapping_add(offset as usize);
         // SAFETY: rules 4 and 6, the segment is ours alone while its only handle is borrowed exclusively, and the range is
-        // within it; rule 11 for the source, whose range was checked.
+        // within it; rule 12 for the source, whose range was checked.
         unsafe { copy(source, target, len as usize) }
     }
 }
@@ -185,7 +188,7 @@ unsafe fn copy(source: *const u8, target: *mut u8, len: usize) {
     let (source, target) = (source.wrapping_add(ahead), target.wrapping_add(ahead));
     for index in 0..words {
         let from = source.wrapping_add(index * 8).cast::<AtomicU64>();
-        // SAFETY: the caller's, and aligned: rule 11.
+        // SAFETY: the caller's, and aligned: rule 12.
         let word = unsafe { &*from }.load(Ordering::Relaxed);
         // SAFETY: the caller's; needs no alignment.
         unsafe { target.wrapping_add(index * 8).cast::<u64>().write_unaligned(word) };
@@ -201,7 +204,7 @@ unsafe fn copy(source: *const u8, target: *mut u8, len: usize) {
 /// As for [`copy`].
 unsafe fn copy_bytes(source: *const u8, target: *mut u8, len: usize) {
     for index in 0..len {
-        // SAFETY: the caller's: rule 11.
+        // SAFETY: the caller's: rule 12.
         let byte = unsafe { &*source.wrapping_add(index).cast::<AtomicU8>() }.load(Ordering::Relaxed);
         // SAFETY: the caller's.
         unsafe { target.wrapping_add(index).write(byte) };

@@ -28,7 +28,7 @@ pub(crate) fn file(name: &CStr, bytes: usize) -> Result<OwnedFd, ArenaError> {
     Ok(file)
 }
 
-/// Makes it what rule 10 says. The mappings there are stay writable, and there will be no others.
+/// Makes it what rule 11 says. The mappings there are stay writable, and there will be no others.
 pub(crate) fn seal(file: &OwnedFd) -> Result<(), ArenaError> {
     fcntl_add_seals(file, SEALS).map_err(|errno| ArenaError::Share {
         bytes: 0,
@@ -44,9 +44,9 @@ pub struct Words {
     file: OwnedFd,
 }
 
-// SAFETY: rule 10. The page belongs to the process, and is only reached as atomics.
+// SAFETY: rule 11. The page belongs to the process, and is only reached as atomics.
 unsafe impl Send for Words {}
-// SAFETY: rule 10. As above.
+// SAFETY: rule 11. As above.
 unsafe impl Sync for Words {}
 
 impl Words {
@@ -107,7 +107,7 @@ impl Words {
         assert!(index < WORDS, "word {index} of {WORDS}");
         // SAFETY: rule 2, inside the page.
         let word = unsafe { self.base.cast::<AtomicU64>().add(index) };
-        // SAFETY: rules 2, 9 and 10: aligned, inside the page, initialised, and reached as an atomic only.
+        // SAFETY: rules 2, 9 and 11: aligned, inside the page, initialised, and reached as an atomic only.
         unsafe { word.as_ref() }
     }
 }

@@ -103,7 +103,20 @@ impl Reader {
 
 /// One producer, `channels` channels into one task of another process.
 fn remote(driver: Driver, segments: u32, record_max: u32, channels: u32, lens: &[usize]) {
-    let (mut a, mut b) = pair(segments);
+    for transport in TRANSPORTS {
+        remote_over(transport, driver, segments, record_max, channels, lens);
+    }
+}
+
+fn remote_over(
+    transport: Transport,
+    driver: Driver,
+    segments: u32,
+    record_max: u32,
+    channels: u32,
+    lens: &[usize],
+) {
+    let (mut a, mut b) = pair_over(segments, transport);
     (a.driver, b.driver) = (driver, driver);
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let to = |peer| (0..channels).map(|number| channel(number, peer)).collect::<Vec<_>>();

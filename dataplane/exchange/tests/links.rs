@@ -96,7 +96,7 @@ fn shuffle_between(
     drivers: (Driver, Driver),
     transport: Transport,
 ) {
-    let (mut a, mut b) = pair(segments, transport);
+    let (mut a, mut b) = pair_over(segments, transport);
     (a.driver, b.driver) = drivers;
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a =
@@ -181,7 +181,7 @@ fn a_broadcast_shares_its_payloads() {
 }
 
 fn broadcast(transport: Transport) {
-    let (a, b) = pair(64, transport);
+    let (a, b) = pair_over(64, transport);
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a = plan(vec![producer(0, true, vec![channel(0, b.me), channel(1, b.me)])], &peers);
     let plan_b = plan(vec![consumer(0, vec![channel(0, a.me)]), consumer(1, vec![channel(1, a.me)])], &peers);
@@ -245,7 +245,7 @@ fn a_cancel_in_full_flight_leaves_every_segment_free() {
 }
 
 fn cancel_in_flight(transport: Transport) {
-    let (a, b) = pair(64, transport);
+    let (a, b) = pair_over(64, transport);
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me)])], &peers);
     let plan_b = plan(vec![consumer(0, vec![channel(0, a.me)])], &peers);
@@ -297,7 +297,7 @@ fn recorded(feeds: &[LatencyFeed]) -> std::collections::BTreeMap<Stage, (u64, u6
 /// Both ends of a link on one host record every segment once; none of its times is longer than the test.
 #[test]
 fn latencies_of_a_link_are_recorded_at_both_ends() {
-    let (a, b) = pair(256, Transport::Tcp);
+    let (a, b) = pair(256);
     let peers = [(a.me, a.address()), (b.me, b.address())];
     let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me), channel(1, b.me)])], &peers);
     let plan_b = plan(vec![consumer(0, vec![channel(0, a.me), channel(1, a.me)])], &peers);

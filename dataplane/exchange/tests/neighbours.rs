@@ -35,7 +35,7 @@ fn sharing() -> (Endpoint, Receiver<String>) {
 
 #[test]
 fn where_only_one_side_shares_links_go_over_tcp_and_the_reason_is_told_once() {
-    let (mut a, mut b) = pair(64, Transport::Tcp);
+    let (mut a, mut b) = pair(64);
     // The consumer dials, so its side finds out.
     b.transport = Transport::Shm;
     let (told, heard) = queue();

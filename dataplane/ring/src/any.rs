@@ -150,7 +150,7 @@ impl Ring for AnyRing {
     }
 
     fn notifications_max(&self) -> u32 {
-        either!(self, ring => ring.notifications_max())
+        either!(&self.driver, ring => ring.notifications_max())
     }
 
     fn now(&self) -> u64 {

@@ -36,7 +36,7 @@
 //! the call (rule 7), and dropping the ring has nothing to wait for.
 //!
 //! Through shared memory nobody touches our memory but us: a peer reads it, and what it shares is reached through
-//! `tidegate_arena::foreign` alone (rule 11 there), so there is no unsafe block in `shm`. Rule 1 holds as with epoll; that a
+//! `tidegate_arena::foreign` alone (rule 12 there), so there is no unsafe block in `shm`. Rule 1 holds as with epoll; that a
 //! peer may still read a send which was cancelled is its business, and it is told.
 //!
 //! What comes from the completion queue is trusted for nothing: token, place, generation, slot, operation in flight

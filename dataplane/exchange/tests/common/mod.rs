@@ -90,7 +90,12 @@ pub struct Process {
 }
 
 /// Two processes whose slots wait for each other, each run on a thread of its own.
-pub fn pair(segments: u32, transport: Transport) -> (Process, Process) {
+pub fn pair(segments: u32) -> (Process, Process) {
+    pair_over(segments, Transport::Tcp)
+}
+
+/// The same, connected as said.
+pub fn pair_over(segments: u32, transport: Transport) -> (Process, Process) {
     let (mut a, mut b) = (Process::new(1, segments), Process::new(2, segments));
     let together = Arc::new(Barrier::new(2));
     (a.transport, b.transport) = (transport, transport);

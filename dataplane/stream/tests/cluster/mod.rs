@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize, Shard};
 use tidegate_exchange::{Endpoint, Exchange, ExchangeConfig, LocalHub, SlotId};
-use tidegate_ring::{UringConfig, UringRing};
+use tidegate_ring::{AnyRing, UringConfig, UringRing};
 use tidegate_stream::Jobs;
 use tidegate_stream::pool::ReaderPool;
 use tidegate_stream::slot::{Events, SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner};
@@ -105,9 +105,9 @@ fn exchange(
     me: SlotId,
     hub: LocalHub,
     connector: Box<dyn tidegate_exchange::endpoint::Connector>,
-) -> Exchange<UringRing> {
+) -> Exchange<AnyRing> {
     let ring = UringRing::new(shard.arena(), shard.index(), &UringConfig::default()).expect("io_uring");
-    Exchange::new(ring, shard, hub, connector, ExchangeConfig { me, cluster: CLUSTER })
+    Exchange::new(AnyRing::from(ring), shard, hub, connector, ExchangeConfig { me, cluster: CLUSTER })
 }
 
 /// The cluster and its JobManager.
