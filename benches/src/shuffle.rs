@@ -158,8 +158,8 @@ impl Options {
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     match options.channels {
         None => measure(options)?.print(options.json),
-        Some(_) if options.engine.transport == Transport::Local => {
-            return Err("--channels are those of one link: leave --transport local out".into());
+        Some(_) if options.engine.transport != Transport::Tcp => {
+            return Err("--channels are those of one link over TCP: leave --transport out".into());
         }
         Some(channels) => channels::measure(options, channels)?.print(options.json),
     }
