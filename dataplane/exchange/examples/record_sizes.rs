@@ -19,10 +19,10 @@ use tidegate_exchange::{
     PartitionPlan, Prepared, SlotId, TaskIds, TaskPorts,
 };
 use tidegate_record::Record;
-use tidegate_ring::{UringConfig, UringRing};
+use tidegate_ring::{AnyRing, UringConfig, UringRing};
 
 type Failure = Box<dyn Error + Send + Sync>;
-type Slot = Exchange<UringRing>;
+type Slot = Exchange<AnyRing>;
 
 const PRODUCER: SlotId = SlotId { taskmanager: 1, slot: 0 };
 const CONSUMER: SlotId = SlotId { taskmanager: 2, slot: 0 };
@@ -80,7 +80,7 @@ fn slot(endpoint: &Endpoint, me: SlotId) -> Result<Slot, Failure> {
         shards: vec![640],
         huge_pages: HugePages::Auto,
     })?;
-    let ring = UringRing::new(&arena, 0, &UringConfig::default())?;
+    let ring = AnyRing::from(UringRing::new(&arena, 0, &UringConfig::default())?);
     let config = ExchangeConfig { me, cluster: 1 };
     let slot = Exchange::new(ring, shards.remove(0), LocalHub::new(), endpoint.connector(), config);
     endpoint.register(me, slot.mailbox());
