@@ -36,7 +36,7 @@ impl End {
             ArenaConfig { segment_size, shards: vec![2 * train as u32], huge_pages: HugePages::Auto };
         let (arena, mut shards) = Arena::map(&config).map_err(|error| error.to_string())?;
         let config =
-            UringConfig { send: SendMode::Auto, registration: Registration::Auto, connections_max: 1 };
+            UringConfig { send: SendMode::Plain, registration: Registration::Auto, connections_max: 1 };
         let mut ring = UringRing::new(&arena, 0, &config).map_err(|error| error.to_string())?;
         let conn = ring.attach(socket).map_err(|error| error.to_string())?;
         Ok(Self { arena, shard: shards.remove(0), ring, conn })

@@ -343,7 +343,7 @@ fn everything_has_an_answer_and_every_refusal_a_reason() {
     let (_, metrics) = rest.get("/metrics");
     let metrics = metrics.as_str().unwrap();
     assert!(metrics.contains("tidegate_slots{taskmanager=\"0000000000000abc\"} 2"), "{metrics}");
-    let network = "driver=\"io_uring\",registration=\"unregistered\"} 1";
+    let network = "transport=\"unknown\",driver=\"io_uring\",registration=\"unregistered\"} 1";
     assert!(
         metrics.contains(&format!("tidegate_network{{taskmanager=\"0000000000000abc\",{network}")),
         "{metrics}"

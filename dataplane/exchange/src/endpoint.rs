@@ -295,7 +295,7 @@ impl Drop for Endpoint {
             address => address,
         };
         if let Some(acceptor) = self.neighbour_acceptor.take()
-            && neighbours::knock(self.address)
+            && neighbours::knock(target)
         {
             let _ = acceptor.join();
         }

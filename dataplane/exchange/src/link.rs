@@ -225,7 +225,9 @@ impl Link {
     /// Takes the next step of a graceful end, if its time has come.
     pub fn wind_down<R: Ring>(&mut self, ring: &mut R, ports: &Ports) {
         let Some(conn) = self.conn else { return };
-        if self.sending {
+        // A train whose notification is awaited may not have left yet, an accusation among them: closing now could throw
+        // it away.
+        if self.sending || !self.away.is_empty() {
             return;
         }
         let finished = self.state == LinkState::Open && self.end == End::Consumer && self.finished(ports);

@@ -184,20 +184,16 @@ fn a_job_that_needs_more_segments_than_there_are_is_refused_with_the_edge() {
 fn a_record_above_the_largest_fails_the_job_with_both_sizes_and_the_key() {
     let folder = folder();
     let text = folder.path().join("long.txt");
-    std::fs::write(&text, format!("short {} short\n", "x".repeat(10_000)))
-        .expect("the folder can be written");
+    std::fs::write(&text, format!("short {} short\n", "x".repeat(7_000))).expect("the folder can be written");
     let output = folder.path().join("output");
     let files = ["--", "--input", path(&text), "--output", path(&output)];
     let wordcount = |flags: &[&str]| {
         let job = ["wordcount", "--parallelism", "2", "--segment-size", "4k"];
         run(folder.path(), &[&job, flags, &files[..]].concat())
     };
-    // As records travel, with a page for what is around the bytes: too little for a word of 10,000 letters.
-    for (limit, largest) in [("4k", "4096"), ("5k", "9216")] {
-        let finished = wordcount(&["--max-record-size", limit]);
-        refused(&finished, exit::JOB_FAILED, &[largest, "100", "taskmanager.network.max-record-size"]);
-        assert!(committed(&output).is_empty(), "a failed job commits nothing");
-    }
+    let finished = wordcount(&["--max-record-size", "4k"]);
+    refused(&finished, exit::JOB_FAILED, &["4096", "70", "taskmanager.network.max-record-size"]);
+    assert!(committed(&output).is_empty(), "a failed job commits nothing");
     // Larger than a segment, but not than a record may be.
     for flags in [&["--max-record-size", "16k"][..], &[]] {
         let finished = wordcount(flags);
@@ -234,14 +230,14 @@ fn strangers_that_speak_garbage_disturb_nobody() {
     for target in &data {
         let answer = speak(*target, &garbage(&mut random, HELLO_LEN));
         assert_eq!(answer.len(), HELLO_REPLY_LEN, "whoever says hello wrongly is told why: {answer:?}");
-        let answer = speak(*target, &hello_of_version(2));
+        let answer = speak(*target, &hello_of_version(3));
         assert_eq!(answer[..4], *b"TGRE", "{answer:?}");
         let number = |at: usize, bytes: usize| {
             answer[at..at + bytes].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
         };
         assert_eq!(
             (number(6, 2), number(8, 8), number(16, 8)),
-            (1, 1, 2),
+            (1, 2, 3),
             "code, expected, found (W-8, W-9)"
         );
     }

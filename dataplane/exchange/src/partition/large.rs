@@ -103,6 +103,15 @@ impl Output<'_> {
             self.partition.region = Some(region);
             return Err(self.emit_error(error));
         }
+        if len <= self.arena.segment_size() as u32 {
+            // A hand-written record whose length changes would be taken for our peer's mistake.
+            self.partition.region = Some(region);
+            return Err(EmitError::Record(format!(
+                "it did not fit a segment of {} bytes, and took {len} when it was written again: a record has to be written \
+                 the same each time",
+                self.arena.segment_size()
+            )));
+        }
         let (region, born_ns) = (self.arena.seal(region, len), self.now_ns);
         self.partition.counters.segments += 1;
         self.partition.counters.bytes += u64::from(len);

@@ -110,7 +110,7 @@ impl EpollRing {
 
     /// From now on a wait ends when this descriptor becomes readable, too. Whoever owns it finds out why.
     pub(crate) fn watch(&mut self, fd: RawFd) -> Result<(), RingError> {
-        self.poller.add(fd, WATCHED, libc::EPOLLIN)
+        self.poller.add_for_others(fd, WATCHED)
     }
 
     /// The arena it moves the bytes of.

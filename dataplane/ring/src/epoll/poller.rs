@@ -51,7 +51,17 @@ impl Poller {
 
     /// Watches `fd`, whose events carry `token`. What is so already is told as an event, too.
     pub(crate) fn add(&self, fd: RawFd, token: u64, interest: i32) -> Result<(), RingError> {
-        let mut event = libc::epoll_event { events: (interest | libc::EPOLLET) as u32, u64: token };
+        self.control(fd, token, interest | libc::EPOLLET)
+    }
+
+    /// Watches `fd`, whose owner finds out why it is readable at a time of its own: until then it is told again and again, or
+    /// a look that does not wait would take the news away from the wait behind it.
+    pub(crate) fn add_for_others(&self, fd: RawFd, token: u64) -> Result<(), RingError> {
+        self.control(fd, token, libc::EPOLLIN)
+    }
+
+    fn control(&self, fd: RawFd, token: u64, events: i32) -> Result<(), RingError> {
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
         // SAFETY: rule 7, the pointer is to a live local.
         let failed = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
         if failed == 0 { Ok(()) } else { Err(RingError::os("epoll_ctl")(io::Error::last_os_error())) }

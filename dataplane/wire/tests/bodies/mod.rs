@@ -284,7 +284,7 @@ fn naive_hello(bytes: &[u8; HELLO_LEN]) -> Option<Hello> {
 fn one_reply(bytes: &[u8; HELLO_REPLY_LEN]) {
     let code = number(bytes, 6, 2);
     let values_are_zero = number(bytes, 8, 16) == 0;
-    let version_is_ours = number(bytes, 4, 2) == 1;
+    let version_is_ours = number(bytes, 4, 2) == 2;
     let good = &bytes[..4] == b"TGRE"
         && number(bytes, 28, 4) == naive_crc(&bytes[..28])
         && (if code == 0 { values_are_zero && version_is_ours } else { code <= 11 });

@@ -134,7 +134,7 @@ fn the_largest_record_is_what_every_taskmanager_has_room_for() {
     let text = answer.expect_err("two regions of 32 segments");
     let expected =
         "2 regions of 32 for large records are part of it, see taskmanager.network.max-record-size";
-    assert!(text.contains("needs 72, available 64") && text.contains(expected), "{text}");
+    assert!(text.contains("needs 76, available 64") && text.contains(expected), "{text}");
 }
 
 #[test]
