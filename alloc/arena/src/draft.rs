@@ -15,17 +15,17 @@ use crate::sync::Ordering;
 /// [`into_segment`](Self::into_segment).
 ///
 /// ```
-/// use tidegate_arena::{Arena, ArenaConfig, Holder, HolderKind, SegmentSize};
+/// use tidegate_arena::{Arena, ArenaConfig, Holder, HolderKind, HugePages, SegmentSize};
 ///
-/// let arena = Arena::map(&ArenaConfig::new(SegmentSize::new(4096)?, [8])).unwrap();
-/// let mut shard = arena.shard(0).unwrap();
-/// let segment = shard.acquire(Holder::new(HolderKind::Filling, 0)).unwrap();
+/// let config = ArenaConfig { segment_size: SegmentSize::new(4096)?, shards: vec![8], huge_pages: HugePages::Never };
+/// let (arena, mut shards) = Arena::map(&config)?;
+/// let segment = shards[0].acquire(Holder::new(HolderKind::Filling, 0)).expect("eight are free");
 /// let mut draft = arena.draft(segment);
 /// draft.bytes_mut(&arena)[..5].copy_from_slice(b"hello");
 /// draft.set_len(5);
 /// let sealed = arena.seal_draft(draft);
 /// assert_eq!(arena.bytes(&sealed), b"hello");
-/// shard.release(sealed);
+/// shards[0].release(sealed);
 /// # Ok::<(), tidegate_arena::ArenaError>(())
 /// ```
 #[must_use = "a segment that is dropped is lost to its pool: seal the draft, or release its segment"]
