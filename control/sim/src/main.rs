@@ -181,9 +181,10 @@ mod tests {
         let mut unfound = Vec::new();
         let _alone = ALONE.lock();
         std::panic::set_hook(Box::new(|_| {}));
-        // Found by a test of exchange (`tests/local.rs`), one of checkpoint (`tests/model`) and the model of exchange
-        // (`tests/model.rs`), in a moment.
-        let elsewhere = [Plant::LoseWakeUp, Plant::TakeAnyAcknowledgement, Plant::ForgetResume];
+        // Found in a moment by a test of exchange (`tests/local.rs`), one of checkpoint (`tests/model`), the model of exchange
+        // (`tests/model.rs`), and flow's own of credit that crosses a barrier: on a link that takes it is rare.
+        let elsewhere =
+            [Plant::LoseWakeUp, Plant::TakeAnyAcknowledgement, Plant::ForgetResume, Plant::TakeStaleGrant];
         for (name, bug) in Plant::ALL.into_iter().filter(|(_, bug)| !elsewhere.contains(bug)) {
             plant(Some(bug));
             let found = (1..=SEEDS).find(|seed| run(*seed, false).is_err());
