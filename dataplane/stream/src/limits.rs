@@ -7,7 +7,7 @@
 pub const QUANTUM_RECORDS: u32 = 16_384;
 
 /// Payload bytes a task may take in before it gives the slot back: eight default segments. Half as much means twice as many
-/// trains of half the size, which costs the benchmark of pairs 4 %.
+/// trains of half the size, which costs the sender of the benchmark of pairs a tenth of its processor time.
 pub const QUANTUM_BYTES: u64 = 256 * 1024;
 
 /// Snapshot bytes written by one step, so that a snapshot never stalls a slot for its whole state.
