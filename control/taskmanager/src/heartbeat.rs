@@ -73,7 +73,9 @@ fn task(task: &slot::TaskMetrics) -> rpc::TaskMetrics {
     metrics.turn_ms = counts.turn_ns / 1_000_000;
     metrics.idle_ms = counts.idle_ns / 1_000_000;
     metrics.backpressured_ms = counts.backpressured_ns / 1_000_000;
-    metrics.held_up_ms = counts.held_up_ns.map(|ns| ns / 1_000_000);
+    for (held_up, ns) in Cause::ALL.into_iter().zip(counts.held_up_ns) {
+        metrics.held_up_ms[cause(held_up) as usize] = ns / 1_000_000;
+    }
     metrics.held_up = task.held_up.map(|held_up| rpc::HeldUp {
         cause: cause(held_up.cause),
         partition: held_up.partition,

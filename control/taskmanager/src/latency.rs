@@ -136,7 +136,7 @@ impl Log {
 /// The tag of an edge in a log, without what separates fields there.
 fn tag(job: u128, edge: &str, stage: Stage) -> String {
     let edge: String = edge.split([' ', ',', '\n', '\r']).collect();
-    format!("{job:032x}/{edge}/{}", stage.name())
+    format!("{job:032x}/{edge}/{}", wire_stage(stage).name())
 }
 
 fn edge(id: EndId, end: &End) -> rpc::EdgeLatency {

@@ -43,17 +43,6 @@ impl Stage {
     pub const OF_CONSUMER: &'static [Stage] = &[Stage::Total, Stage::Wire, Stage::Queue];
     /// What the producer's end records.
     pub const OF_PRODUCER: &'static [Stage] = &[Stage::Send, Stage::Credit];
-
-    /// Its name in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Total => "total",
-            Stage::Wire => "wire",
-            Stage::Queue => "queue",
-            Stage::Send => "send",
-            Stage::Credit => "credit",
-        }
-    }
 }
 
 /// Latencies, in nanoseconds.

@@ -26,17 +26,6 @@ pub enum Cause {
 impl Cause {
     /// All of them.
     pub const ALL: [Cause; 5] = [Cause::Credit, Cause::Barrier, Cause::Flush, Cause::Cpu, Cause::Memory];
-
-    /// Its name in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cause::Credit => "credit",
-            Cause::Barrier => "barrier",
-            Cause::Flush => "flush",
-            Cause::Cpu => "cpu",
-            Cause::Memory => "memory",
-        }
-    }
 }
 
 /// Who holds a partition up.
