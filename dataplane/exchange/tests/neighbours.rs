@@ -144,6 +144,21 @@ fn an_endpoint_leaves_its_name_when_it_ends() {
     assert!(!names.contains(&format!("tidegate-data-{address}")), "{names}");
 }
 
+/// Whoever listens everywhere listens for neighbours, too, and is not at the address it was told.
+#[test]
+fn an_endpoint_that_listens_everywhere_leaves_its_name_too() {
+    let endpoint = Endpoint::bind(([0, 0, 0, 0], 0).into(), Default::default()).expect("any address");
+    endpoint.share(&arena(), |why| panic!("nobody is dialled: {why}")).expect("shared memory");
+    let port = endpoint.address().port();
+    let has_name = || {
+        let names = std::fs::read_to_string("/proc/net/unix").expect("there is a list of names");
+        names.lines().any(|line| line.contains("tidegate-data-") && line.ends_with(&format!(":{port}")))
+    };
+    assert!(has_name(), "it listens");
+    drop(endpoint);
+    assert!(!has_name(), "nobody listens any more");
+}
+
 fn answer(control: &Control) -> Option<RefusalCode> {
     let mut reply = [0; HELLO_REPLY_LEN];
     let shown = control.hear(&mut reply, DEADLINE).expect("it answers");
