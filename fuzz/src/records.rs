@@ -3,7 +3,9 @@
 //! The first byte picks the type, so that one corpus serves all. Oracle: a record that is read can be written, and what was
 //! written reads as the same bytes again; an error moves nothing and ends the cursor; no read leaves the payload.
 
-use tidegate_record::{Field, Key, KeyedCodec, Plain, Record, Records, Slot, from_snapshot, to_snapshot};
+use tidegate_record::{
+    Field, Key, KeyRef, KeyedBatch, KeyedCodec, Plain, Record, Records, Slot, from_snapshot, to_snapshot,
+};
 
 /// Numbers in a row: a payload is an array of it.
 #[derive(Clone, Copy, Debug, PartialEq, Plain)]
@@ -89,14 +91,22 @@ fn written<T: Record>(value: &T) -> Vec<u8> {
 fn keyed(bytes: &[u8]) {
     type Codec = <Everything as Record>::Keyed<TextKey>;
     let key_of = |_: &Everything| -> TextKey { unreachable!("the key travels") };
-    let mut position = 0;
+    let (mut batch, mut position) = (<Codec as KeyedCodec<TextKey, Everything>>::Batch::default(), 0);
+    let mut batched = 0;
+    while batch.read(bytes, &mut position, 7, &key_of).is_ok() && !batch.hashes().is_empty() {
+        batched += batch.iter(0).inspect(|(key, _)| drop(key.to_key().expect("what validated can be owned"))).count();
+    }
+    let (mut position, mut single) = (0, 0);
     while let Ok(Some((key, view))) = Codec::read(bytes, &mut position, &key_of) {
         assert!(position as usize <= bytes.len());
         let hash = key.hash();
         let own = key.to_key().expect("what validated can be owned");
         assert_eq!(own.hash(), hash, "a key in place is the key");
         Everything::to_owned_value(view).expect("what validated can be owned");
+        single += 1;
     }
+    // A batch fails as a whole.
+    assert!(batched <= single && single - batched < 7, "{batched} in batches, {single} one by one");
 }
 
 fn snapshot<T: Field>(bytes: &[u8]) {

@@ -24,6 +24,8 @@
 //!    account until it has put the pointer before back; its guard is a local that no caller sees, so it cannot be leaked.
 //! 5. **A prefetch reads nothing.** The instruction is a hint: it has no effect that a program could see, and no address makes
 //!    it fault. It is here, beside the allocator, because the crates that use it forbid unsafe code.
+//! 6. **A function for processors with a feature is called where that feature was found,** on the line before. Here for the
+//!    same reason.
 
 mod account;
 mod budget;
@@ -34,6 +36,7 @@ pub mod plan;
 mod prefetch;
 mod process;
 mod size;
+mod wide;
 
 pub use account::{
     Account, AccountReading, Accounted, ProcessHeap, RegisterError, ThreadCounters, ThreadHandle, measure,
@@ -48,3 +51,4 @@ pub use limits_probe::{
 pub use prefetch::prefetch;
 pub use process::{EXIT_OUTGROWN, Resident, limit_process, resident};
 pub use size::{MemorySize, SizeError};
+pub use wide::{Loop, wide};

@@ -185,7 +185,7 @@ mod tests {
     use tidegate_stream::limits::SNAPSHOT_STEP_BYTES;
     use tidegate_stream::router::{GroupRange, Groups};
     use tidegate_stream::state::{Kept, KeyedState, Progress, Restore};
-    use tidegate_stream::testing::MemoryFiles;
+    use tidegate_stream::testing::{MemoryFiles, seek};
 
     use super::*;
 
@@ -309,7 +309,7 @@ mod tests {
     /// Adds one to every byte of a key's value.
     fn change(state: &mut State, key: u64, files: &mut MemoryFiles) {
         let hash = key.hash();
-        let spot = state.seek(Groups::new(GROUPS).of(hash), hash).expect("all groups are owned");
+        let spot = seek(state, hash).expect("all groups are owned");
         assert!(state.admit(spot.group(), files).expect("it can be written"), "there are buffers");
         let entry = state.find(spot, |known| *known == key).expect("it is there");
         entry.1.0.iter_mut().for_each(|byte| *byte += 1);
@@ -323,7 +323,7 @@ mod tests {
         let mut state = state_of(0, 1);
         for key in 0..KEYS {
             let hash = key.hash();
-            let spot = state.seek(Groups::new(GROUPS).of(hash), hash).expect("all groups are owned");
+            let spot = seek(&state, hash).expect("all groups are owned");
             state.insert(spot, key, Kept(vec![0; 300])).expect("nothing limits it");
         }
         let target =

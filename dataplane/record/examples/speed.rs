@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tidegate_record::{KeyedCodec, Plain, Record, Records, Slot, WriteError};
+use tidegate_record::{KeyRef, KeyedCodec, Plain, Record, Records, Slot, WriteError};
 
 #[derive(Clone, Copy, Plain)]
 #[repr(C)]

@@ -11,6 +11,7 @@ use rkyv::munge::munge;
 use rkyv::{Archive, Place, Portable, Serialize};
 
 use crate::archive::{read_root, to_owned, write_root};
+use crate::batch::{CarriedBatch, KeyedBatch, PlainBatch};
 use crate::error::{ReadError, WriteError};
 use crate::field::{Field, Nested};
 use crate::hash::hash32;
@@ -22,12 +23,12 @@ use crate::schema::{Schema, Shape};
 use crate::slot::Slot;
 
 /// What one step of a keyed reader finds: a key and the record it belongs to, or the end of the payload.
-pub type KeyedItem<'a, K, T> = Option<(KeyRef<'a, K>, &'a <T as Record>::Archived)>;
+pub type KeyedItem<'a, R, T> = Option<(R, &'a <T as Record>::Archived)>;
 
 /// A way to write and read records of `T` keyed by `K`. [`Record::Keyed`] names the one of a type.
 ///
 /// ```
-/// use tidegate_record::{KeyedCodec, Record, Slot};
+/// use tidegate_record::{KeyRef, KeyedCodec, Record, Slot};
 /// type Codec = <String as Record>::Keyed<u32>;
 ///
 /// let mut buffer = [0u8; 64];
@@ -48,6 +49,12 @@ pub trait KeyedCodec<K: Key, T: Record> {
     /// Whether the key is part of the bytes.
     const CARRIES_KEY: bool;
 
+    /// A key as a reader meets it.
+    type Key<'a>: KeyRef<K>;
+
+    /// Records that were read before their turn.
+    type Batch<'a>: KeyedBatch<'a, K, T, Key = Self::Key<'a>>;
+
     /// Appends a record and, where it travels, its key.
     ///
     /// # Errors
@@ -62,61 +69,79 @@ pub trait KeyedCodec<K: Key, T: Record> {
         bytes: &'a [u8],
         position: &mut u32,
         key_of: &impl Fn(&T) -> K,
-    ) -> Result<KeyedItem<'a, K, T>, ReadError>;
+    ) -> Result<KeyedItem<'a, Self::Key<'a>, T>, ReadError>;
 }
 
 /// A key as a reader meets it: computed just now, or in place in the payload.
-pub enum KeyRef<'a, K: Key> {
-    /// Computed from the record.
-    Computed(K),
-    /// Carried by the record.
-    Carried(&'a Nested<K>),
-}
-
-impl<K: Key> fmt::Debug for KeyRef<'_, K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self {
-            Self::Computed(_) => "Computed",
-            Self::Carried(_) => "Carried",
-        };
-        write!(f, "{kind}({:#018x})", self.hash())
-    }
-}
-
-impl<K: Key> KeyRef<'_, K> {
+pub trait KeyRef<K: Key> {
     /// The hash of the key.
-    #[inline]
-    pub fn hash(&self) -> u64 {
-        match self {
-            Self::Computed(key) => key.hash(),
-            Self::Carried(nested) => K::hash_nested(nested),
-        }
-    }
-
-    /// The hash folded to the 32 bits that key groups start from.
-    #[inline]
-    pub fn hash32(&self) -> i32 {
-        hash32(self.hash())
-    }
+    fn hash(&self) -> u64;
 
     /// Whether it is this key.
-    #[inline]
-    pub fn is(&self, key: &K) -> bool {
-        match self {
-            Self::Computed(own) => own == key,
-            Self::Carried(nested) => key.matches(nested),
-        }
-    }
+    fn is(&self, key: &K) -> bool;
 
     /// The key itself. Allocates when the key owns memory.
     ///
     /// # Errors
     /// [`ReadError::Invalid`], for a key type whose own conversion refuses the value.
-    pub fn to_key(&self) -> Result<K, ReadError> {
-        match self {
-            Self::Computed(key) => Ok(key.clone()),
-            Self::Carried(nested) => to_owned::<K>(nested),
-        }
+    fn to_key(&self) -> Result<K, ReadError>;
+
+    /// The hash folded to the 32 bits that key groups start from.
+    #[inline]
+    fn hash32(&self) -> i32 {
+        hash32(self.hash())
+    }
+}
+
+/// A key that was computed from its record.
+#[derive(Clone, Copy, Debug)]
+pub struct Computed<K>(K);
+
+impl<K> Computed<K> {
+    #[inline]
+    pub(crate) fn new(key: K) -> Self {
+        Self(key)
+    }
+}
+
+impl<K: Key> KeyRef<K> for Computed<K> {
+    #[inline]
+    fn hash(&self) -> u64 {
+        self.0.hash()
+    }
+
+    #[inline]
+    fn is(&self, key: &K) -> bool {
+        self.0 == *key
+    }
+
+    fn to_key(&self) -> Result<K, ReadError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// A key that came with its record.
+pub struct InPlace<'a, K: Key>(&'a Nested<K>);
+
+impl<K: Key> fmt::Debug for InPlace<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InPlace({:#018x})", self.hash())
+    }
+}
+
+impl<K: Key> KeyRef<K> for InPlace<'_, K> {
+    #[inline]
+    fn hash(&self) -> u64 {
+        K::hash_nested(self.0)
+    }
+
+    #[inline]
+    fn is(&self, key: &K) -> bool {
+        key.matches(self.0)
+    }
+
+    fn to_key(&self) -> Result<K, ReadError> {
+        to_owned::<K>(self.0)
     }
 }
 
@@ -127,6 +152,8 @@ pub struct Recomputed;
 impl<K: Key, T: Plain> KeyedCodec<K, T> for Recomputed {
     const SCHEMA: Schema = T::SCHEMA;
     const CARRIES_KEY: bool = false;
+    type Key<'a> = Computed<K>;
+    type Batch<'a> = PlainBatch<'a, K, T>;
 
     #[inline(always)]
     fn write(_: &K, record: &T, out: &mut Slot<'_>) -> Result<(), WriteError> {
@@ -138,9 +165,9 @@ impl<K: Key, T: Plain> KeyedCodec<K, T> for Recomputed {
         bytes: &'a [u8],
         position: &mut u32,
         key_of: &impl Fn(&T) -> K,
-    ) -> Result<KeyedItem<'a, K, T>, ReadError> {
+    ) -> Result<KeyedItem<'a, Computed<K>, T>, ReadError> {
         let record = crate::plain::read::<T>(bytes, position)?;
-        Ok(record.map(|record| (KeyRef::Computed(key_of(record)), record)))
+        Ok(record.map(|record| (Computed(key_of(record)), record)))
     }
 }
 
@@ -154,6 +181,8 @@ where
 {
     const SCHEMA: Schema = Schema::carried(K::SHAPE, <T as Field>::SHAPE);
     const CARRIES_KEY: bool = true;
+    type Key<'a> = InPlace<'a, K>;
+    type Batch<'a> = CarriedBatch<'a, K, T>;
 
     #[inline]
     fn write(key: &K, record: &T, out: &mut Slot<'_>) -> Result<(), WriteError> {
@@ -165,11 +194,11 @@ where
         bytes: &'a [u8],
         position: &mut u32,
         _: &impl Fn(&T) -> K,
-    ) -> Result<KeyedItem<'a, K, T>, ReadError> {
+    ) -> Result<KeyedItem<'a, InPlace<'a, K>, T>, ReadError> {
         let shape =
             const { Shape::structure("keyed record").field("key", K::SHAPE).field("record", T::SHAPE) };
         let pair = read_root::<ArchivedPair<Nested<K>, Nested<T>>>(bytes, position, shape)?;
-        Ok(pair.map(|pair| (KeyRef::Carried(&pair.key), &pair.record)))
+        Ok(pair.map(|pair| (InPlace(&pair.key), &pair.record)))
     }
 }
 

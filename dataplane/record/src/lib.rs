@@ -38,6 +38,7 @@ compile_error!("positions are computed as 64-bit sums of 32-bit parts");
 extern crate self as tidegate_record;
 
 pub mod archive;
+mod batch;
 mod error;
 mod field;
 pub mod hash;
@@ -53,11 +54,12 @@ mod schema;
 mod slot;
 mod snapshot;
 
+pub use batch::{CarriedBatch, KeyedBatch, PlainBatch};
 pub use error::{ReadError, WriteError};
 pub use field::{Field, Nested};
 pub use hash::hash32;
 pub use key::Key;
-pub use keyed::{Carried, KeyRef, KeyedCodec, KeyedItem, Recomputed};
+pub use keyed::{Carried, Computed, InPlace, KeyRef, KeyedCodec, KeyedItem, Recomputed};
 pub use pack::{PackFault, Packer};
 pub use plain::{Packed, Plain};
 pub use record::{Record, Records};

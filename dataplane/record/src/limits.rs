@@ -30,5 +30,9 @@ const _: () = assert!(SNAPSHOT_SCRATCH_BYTES_MAX < ARCHIVE_BYTES_MAX);
 const _: () = assert!(ARCHIVE_BYTES_MAX + PREFIX_BYTES as usize <= i32::MAX as usize);
 const _: () = assert!(PLAIN_ALIGN_MAX.is_power_of_two());
 
+/// Records that are read before the first of them is applied to keyed state: enough for the memory of all to arrive while
+/// others are looked up, few enough to read again when a quantum ends among them.
+pub const KEYED_BATCH: usize = 32;
+
 /// Plain records of up to so many words of 8 bytes are stored word by word: a cache line. Longer ones are copied as they lie.
 pub const WORDS_MAX: usize = 8;

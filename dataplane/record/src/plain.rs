@@ -126,6 +126,32 @@ pub fn read<'a, T: Plain>(bytes: &'a [u8], position: &mut u32) -> Result<Option<
     Ok(Some(unsafe { &*pointer }))
 }
 
+/// Up to `most` plain records, in place; none at the end of the payload. `position` moves only on success.
+///
+/// # Errors
+/// As [`read`], for the first of them. What is cut or too far behind others is for the next call to find.
+#[inline(always)]
+pub(crate) fn read_some<'a, T: Plain>(
+    bytes: &'a [u8],
+    position: &mut u32,
+    most: usize,
+) -> Result<&'a [T], ReadError> {
+    let size = const { checked_size::<T>() };
+    let start = *position as usize;
+    let whole = bytes.len().checked_sub(start).map_or(0, |left| left / size);
+    // Positions end at 2^32; a payload as long is refused at the record that ends there.
+    let count = whole.min(most).min((u32::MAX - *position) as usize / size);
+    if count == 0 {
+        if most == 0 {
+            return Ok(&[]);
+        }
+        return Ok(read(bytes, position)?.map_or(&[], slice::from_ref));
+    }
+    let records = T::as_slice(&bytes[start..start + count * size])?;
+    *position += (count * size) as u32;
+    Ok(records)
+}
+
 #[cold]
 fn not_a_record<T: Plain>(bytes: &[u8], position: u32) -> ReadError {
     let start = position as usize;

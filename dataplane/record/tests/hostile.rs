@@ -2,7 +2,9 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidegate_record::{KeyedCodec, Plain, ReadError, Record, Records, Slot, from_snapshot, to_snapshot};
+use tidegate_record::{
+    KeyRef, KeyedCodec, Plain, ReadError, Record, Records, Slot, from_snapshot, to_snapshot,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Plain)]
 #[repr(C)]

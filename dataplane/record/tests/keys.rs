@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use tidegate_record::{Key, KeyRef, KeyedCodec, Plain, Record, Slot, hash32};
+use tidegate_record::{InPlace, Key, KeyRef, KeyedBatch, KeyedCodec, Plain, ReadError, Record, Slot, hash32};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Plain, Key)]
 #[repr(C)]
@@ -32,7 +32,7 @@ struct Parcel {
 }
 
 /// Sends a key along with a record and gives `check` what the consumer sees.
-fn carried<K: Key>(key: &K, check: impl FnOnce(KeyRef<'_, K>)) {
+fn carried<K: Key>(key: &K, check: impl FnOnce(InPlace<'_, K>)) {
     let parcel = Parcel { label: "a label of some length".into(), weight: 3 };
     let mut buffer = [0u8; 1024];
     let mut slot = Slot::new(&mut buffer, 0);
@@ -96,6 +96,64 @@ fn a_plain_record_is_keyed_by_the_same_function_again() {
     assert_eq!(slot.len() as usize, size_of::<Seat>());
     let (key, view) = Codec::read(slot.bytes(), &mut 0, &|seat: &Seat| seat.row).unwrap().unwrap();
     assert!(key.is(&9) && *view == seat);
+}
+
+/// What a batch of at most `most` finds, again and again up to the end, is what is found record by record.
+fn batches_agree<K: Key, T: Record>(
+    bytes: &[u8],
+    most: usize,
+    key_of: impl Fn(&T) -> K,
+) -> Result<usize, ReadError> {
+    let mut batch = <T::Keyed<K> as KeyedCodec<K, T>>::Batch::default();
+    let (mut position, mut single, mut count) = (0, 0, 0);
+    loop {
+        batch.read(bytes, &mut position, most, &key_of)?;
+        let hashes = batch.hashes().to_vec();
+        assert!(hashes.len() <= most);
+        assert_eq!(batch.iter(0).count(), hashes.len());
+        assert_eq!(batch.start(hashes.len()), None);
+        if hashes.is_empty() {
+            assert_eq!((position, position as usize), (single, bytes.len()));
+            return Ok(count);
+        }
+        for (index, ((key, record), hash)) in batch.iter(0).zip(hashes).enumerate() {
+            assert_eq!(batch.start(index), Some(single));
+            let (own, same) = <T::Keyed<K>>::read(bytes, &mut single, &key_of).unwrap().unwrap();
+            assert_eq!((key.hash(), hash), (own.hash(), own.hash()));
+            assert!(key.is(&own.to_key().unwrap()));
+            assert!(std::ptr::eq(record, same));
+            count += 1;
+        }
+        assert_eq!(position, single);
+    }
+}
+
+#[test]
+fn a_batch_is_the_records_one_by_one() {
+    #[repr(align(64))]
+    struct Buffer([u8; 4096]);
+    let mut buffer = Buffer([0; 4096]);
+    for most in [1, 2, 3, 31, 1000] {
+        let mut slot = Slot::new(&mut buffer.0, 0);
+        for row in 0..100 {
+            let seat = Seat { row, code: Code(*b"TGX"), letter: b'C' };
+            <Seat as Record>::Keyed::<u32>::write(&row, &seat, &mut slot).unwrap();
+        }
+        assert_eq!(batches_agree(slot.bytes(), most, |seat: &Seat| seat.row), Ok(100));
+        let cut = &slot.bytes()[..slot.len() as usize - 1];
+        let error = batches_agree(cut, most, |seat: &Seat| seat.row).unwrap_err();
+        assert!(matches!(error, ReadError::Truncated { .. }), "{error}");
+
+        let mut slot = Slot::new(&mut buffer.0, 0);
+        for weight in 0..70 {
+            let parcel = Parcel { label: "x".repeat(weight as usize % 20), weight };
+            <Parcel as Record>::Keyed::<String>::write(&parcel.label, &parcel, &mut slot).unwrap();
+        }
+        let carried = |_: &Parcel| -> String { panic!("the key travels") };
+        assert_eq!(batches_agree(slot.bytes(), most, carried), Ok(70));
+        let cut = &slot.bytes()[..slot.len() as usize - 1];
+        assert!(batches_agree(cut, most, carried).is_err());
+    }
 }
 
 #[test]

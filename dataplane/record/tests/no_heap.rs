@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use tidegate_record::{Key, KeyedCodec, Plain, Record, Records, Slot};
+use tidegate_record::{Key, KeyRef, KeyedCodec, Plain, Record, Records, Slot};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };

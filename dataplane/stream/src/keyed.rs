@@ -8,7 +8,9 @@
 use std::marker::PhantomData;
 
 use tidegate_exchange::GateId;
-use tidegate_record::{Field, Key, KeyRef, KeyedCodec, Record};
+use tidegate_memory::{Loop, wide};
+use tidegate_record::limits::KEYED_BATCH;
+use tidegate_record::{Field, Key, KeyedBatch, KeyedCodec, Record};
 
 use crate::context::{Cx, OpenCx};
 use crate::error::{Fault, TaskError};
@@ -17,12 +19,11 @@ use crate::function::KeyOf;
 use crate::head::{
     Consumed, Head, Ran, Reading, Settled, StepCx, after_buffer, next_buffer, read_error, settle,
 };
-use crate::limits::KEYED_BATCH;
 use crate::operator::{KeyedOperator, Place};
 use crate::router::{GroupRange, Groups};
 use crate::slot::snapshot::OperatorSnapshot;
 use crate::stage::{CutCx, SnapshotCx, Stage, Wait};
-use crate::state::{Cell, KeyedState, Progress, Restore, Spot};
+use crate::state::{Cell, KeyedState, Progress, Restore, Spots};
 use crate::tail::{Bound, Tail};
 
 /// A gate of a keyed edge, and its operator.
@@ -30,7 +31,6 @@ pub struct KeyedHead<K: Key, T: Record, F, P: KeyedOperator<K, T::Archived>> {
     gate: GateId,
     reading: Option<Reading>,
     key_of: F,
-    groups: Groups,
     range: GroupRange,
     state: KeyedState<K, P::Cell>,
     process: P,
@@ -43,15 +43,6 @@ pub struct KeyedHead<K: Key, T: Record, F, P: KeyedOperator<K, T::Archived>> {
     /// Where `finish` is: group and bucket.
     drained: (usize, usize),
     record: PhantomData<fn(&T)>,
-}
-
-/// A record that was read before its turn.
-struct Ahead<'a, K: Key, A: ?Sized> {
-    /// Where it starts in the payload.
-    start: u32,
-    key: KeyRef<'a, K>,
-    item: &'a A,
-    spot: Spot,
 }
 
 /// What a keyed head is made of.
@@ -80,7 +71,6 @@ where
             gate: site.gate,
             reading: None,
             key_of,
-            groups,
             range: site.range,
             state: KeyedState::new(site.range, groups),
             process,
@@ -94,6 +84,7 @@ where
         }
     }
 
+    #[inline(always)]
     fn consume<U: Tail<P::Out>>(
         &mut self,
         tail: &mut U,
@@ -107,8 +98,9 @@ where
         let mark = self.state.memory().map(|memory| memory.mark());
         // Records are read in batches, and what their keys lead to is asked for, before the first one is applied: state
         // that is larger than the caches is waited for once in a batch rather than at each record.
-        let mut batch = [const { None }; KEYED_BATCH];
-        let (mut next, mut filled, mut ahead) = (0, 0, 1);
+        let mut batch = <T::Keyed<K> as KeyedCodec<K, T>>::Batch::default();
+        let mut spots = Spots::default();
+        let (mut next, mut ahead) = (0, 1);
         let consumed = loop {
             match settle(&mut out, &mut cx, &mut left)? {
                 Settled::Ready if left > 0 => {}
@@ -120,35 +112,23 @@ where
                 self.process.advance(&mut cx, &mut out).map_err(|error| error.at(&self.name))?;
                 continue;
             }
-            if next == filled {
-                (next, filled) = (0, 0);
+            if next == batch.hashes().len() {
                 // What is not come to is read again. So no more than the quantum has, and little at first: where an output
                 // is full after each record, that is all.
                 let most = ahead.min(left as usize);
                 ahead = (2 * ahead).min(KEYED_BATCH);
-                for place in &mut batch[..most] {
-                    let start = position;
-                    let read = <T::Keyed<K>>::read(bytes, &mut position, &|item| self.key_of.of(item))
-                        .map_err(read_error)?;
-                    let Some((key, item)) = read else { break };
-                    let hash = key.hash();
-                    let group = self.groups.of(hash);
-                    let Some(spot) = self.state.seek(group, hash) else {
-                        return Err(astray(group, self.range));
-                    };
-                    *place = Some(Ahead { start, key, item, spot });
-                    filled += 1;
-                }
-                if filled == 0 {
+                batch.read(bytes, &mut position, most, &|item| self.key_of.of(item)).map_err(read_error)?;
+                self.state.seek(batch.hashes(), &mut spots).map_err(|group| astray(group, self.range))?;
+                next = 0;
+                if batch.hashes().is_empty() {
                     break Consumed::All;
                 }
             }
             // There is room for one output. Who has none before the end of the input needs no more of it.
-            let until = if P::QUIET { filled.min(next + left as usize) } else { next + 1 };
+            let until = if P::QUIET { left as usize } else { 1 };
             let (mut applied, mut admitted) = (0, true);
             let snapshot = self.state.snapshot_goes_on();
-            for ahead in &batch[next..until] {
-                let Some(Ahead { key, item, spot, .. }) = ahead else { break };
+            for ((key, item), spot) in batch.iter(next).zip(spots.iter(batch.hashes(), next)).take(until) {
                 if snapshot {
                     admitted = self.state.admit(spot.group(), cx.files)?;
                     if !admitted {
@@ -156,7 +136,7 @@ where
                     }
                 }
                 applied += 1;
-                let place = Place { state: &mut self.state, spot: *spot, key };
+                let place = Place { state: &mut self.state, spot, key };
                 self.process.apply(place, item, &mut cx, &mut out).map_err(|error| error.at(&self.name))?;
             }
             next += applied;
@@ -167,8 +147,7 @@ where
             }
         };
         // What was read ahead is read again.
-        let left_over = batch[next.min(KEYED_BATCH - 1)].as_ref().filter(|_| next < filled);
-        reading.position = left_over.map_or(position, |ahead| ahead.start);
+        reading.position = batch.start(next).unwrap_or(position);
         // Before the account is looked at: keys may own memory, and those that were only read are no state.
         drop(batch);
         step.records_left = left;
@@ -177,6 +156,29 @@ where
             memory.settle(mark).map_err(|error| error.at(&self.name))?;
         }
         Ok(consumed)
+    }
+}
+
+/// The record loop over a buffer.
+struct Consume<'a, 'b, H, U> {
+    head: &'a mut H,
+    tail: &'a mut U,
+    step: &'a mut StepCx<'b>,
+}
+
+impl<K, T, F, P, U> Loop for Consume<'_, '_, KeyedHead<K, T, F, P>, U>
+where
+    K: Key,
+    T: Record,
+    F: KeyOf<T, K>,
+    P: KeyedOperator<K, T::Archived>,
+    U: Tail<P::Out>,
+{
+    type Out = Result<Consumed, TaskError>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Out {
+        self.head.consume(self.tail, self.step)
     }
 }
 
@@ -277,7 +279,7 @@ where
             if let Some(ran) = next_buffer(self.gate, &mut self.reading, step) {
                 return Ok(ran);
             }
-            let consumed = self.consume(tail, step)?;
+            let consumed = wide(Consume { head: self, tail, step })?;
             if let Some(ran) = after_buffer(self.gate, &mut self.reading, consumed, step) {
                 return Ok(ran);
             }

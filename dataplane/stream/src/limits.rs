@@ -43,10 +43,6 @@ pub const POOL_BATCH_ITEMS: usize = 1024;
 /// Batches of one blocking reader that exist at a time: one being read, one being filled, one in between.
 pub const POOL_BATCHES: usize = 3;
 
-/// Records that a keyed head reads before it applies the first of them: enough for the memory of all to arrive while the
-/// hash of each is computed, few enough to read again when a quantum ends among them.
-pub const KEYED_BATCH: usize = 16;
-
 /// Readers that may wait for a thread of the blocking pool at once.
 pub const POOL_QUEUE_MAX: usize = 4096;
 

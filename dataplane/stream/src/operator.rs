@@ -34,9 +34,9 @@ pub trait KeyedOperator<K: Key, In: ?Sized>: Clone + Send + 'static {
     ///
     /// # Errors
     /// Whatever fails the task.
-    fn apply<S: Out<Self::Out>>(
+    fn apply<R: KeyRef<K>, S: Out<Self::Out>>(
         &mut self,
-        entry: Place<'_, K, Self::Cell>,
+        entry: Place<'_, K, R, Self::Cell>,
         item: &In,
         cx: &mut Cx<'_>,
         out: &mut S,
@@ -77,14 +77,14 @@ pub trait KeyedOperator<K: Key, In: ?Sized>: Clone + Send + 'static {
 }
 
 /// Where a key's state is, or would be: in a group that is ready to be changed.
-pub struct Place<'a, K: Key, C> {
+pub struct Place<'a, K, R, C> {
     pub(crate) state: &'a mut KeyedState<K, C>,
     pub(crate) spot: Spot,
-    pub(crate) key: &'a KeyRef<'a, K>,
+    pub(crate) key: &'a R,
 }
 
-impl<'a, K: Key, C: Cell> Place<'a, K, C> {
-    #[inline]
+impl<'a, K: Key, R: KeyRef<K>, C: Cell> Place<'a, K, R, C> {
+    #[inline(always)]
     fn found(&mut self) -> Option<&mut (K, C)> {
         let key = self.key;
         self.state.find(self.spot, |known| key.is(known))
@@ -128,10 +128,10 @@ impl<K: Key, In: ?Sized, F: ReduceFunction<In>> KeyedOperator<K, In> for Reduce<
         self.function.open(context)
     }
 
-    #[inline]
-    fn apply<S: Out<F::State>>(
+    #[inline(always)]
+    fn apply<R: KeyRef<K>, S: Out<F::State>>(
         &mut self,
-        mut place: Place<'_, K, Kept<F::State>>,
+        mut place: Place<'_, K, R, Kept<F::State>>,
         item: &In,
         cx: &mut Cx<'_>,
         out: &mut S,
@@ -168,7 +168,7 @@ impl<F> Aggregate<F> {
         &mut self,
         state: &mut KeyedState<K, Kept<F::State>>,
         spot: Spot,
-        key: &KeyRef<'_, K>,
+        key: &impl KeyRef<K>,
         item: &In,
     ) -> Result<(), TaskError>
     where
@@ -193,10 +193,10 @@ impl<K: Key, In: ?Sized, F: AggregateFunction<K, In>> KeyedOperator<K, In> for A
         self.function.open(context)
     }
 
-    #[inline]
-    fn apply<S: Out<F::Out>>(
+    #[inline(always)]
+    fn apply<R: KeyRef<K>, S: Out<F::Out>>(
         &mut self,
-        mut place: Place<'_, K, Kept<F::State>>,
+        mut place: Place<'_, K, R, Kept<F::State>>,
         item: &In,
         _cx: &mut Cx<'_>,
         _out: &mut S,
@@ -260,10 +260,10 @@ where
         self.function.open(context)
     }
 
-    #[inline]
-    fn apply<S: Out<F::Out>>(
+    #[inline(always)]
+    fn apply<R: KeyRef<K>, S: Out<F::Out>>(
         &mut self,
-        mut place: Place<'_, K, Option<F::State>>,
+        mut place: Place<'_, K, R, Option<F::State>>,
         item: &In,
         cx: &mut Cx<'_>,
         out: &mut S,
@@ -302,9 +302,9 @@ where
 
 impl<F, O> Process<F, O> {
     /// The first item of a key: gives whether the key is to be forgotten again.
-    fn first<K: Key, In: ?Sized>(
+    fn first<K: Key, R: KeyRef<K>, In: ?Sized>(
         &mut self,
-        place: &mut Place<'_, K, Option<F::State>>,
+        place: &mut Place<'_, K, R, Option<F::State>>,
         item: &In,
     ) -> Result<bool, TaskError>
     where

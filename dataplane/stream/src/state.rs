@@ -7,25 +7,24 @@
 //! The owner is one keyed operator instance. Always: without a run, every group's `saved` equals `cut`; during a run a
 //! group is changed only if its `saved` equals `cut`; at most one group is half written, and it is not changed.
 //!
-//! The file: per group, frames one behind the other; groups lie in the order in which they were written, and are told in
-//! ascending order. A frame is `magic u32, group u32, entries u32, len u32`, little-endian,
-//! and `len` bytes of entries, each the key and the state in snapshot form. A frame may straddle file buffers.
+//! The file: per group, frames (`frame`) one behind the other; groups lie in the order in which they were written, and are
+//! told in ascending order. A frame may straddle file buffers.
+
+mod frame;
 
 use hashbrown::HashTable;
 use tidegate_exchange::plant::{Plant, planted};
 use tidegate_memory::prefetch;
-use tidegate_record::{Field, Fingerprint, Key, from_snapshot, to_snapshot};
+use tidegate_record::limits::KEYED_BATCH;
+use tidegate_record::{Field, Fingerprint, Key};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::error::{Fault, TaskError};
+use crate::error::TaskError;
 use crate::files::{Appender, FileEvent, FileId, FileReceipt, FileTarget, Files};
-use crate::limits::{FRAME_BYTES, STATE_ENTRY_MAX};
 use crate::memory::StateMemory;
 use crate::router::{GroupRange, Groups};
 use crate::slot::snapshot::{GroupSlice, OperatorSnapshot, StatePayload};
-
-const MAGIC: u32 = u32::from_le_bytes(*b"TGkg");
-const HEADER: usize = 16;
+use frame::{Frame, fill_frame};
 
 /// What a table keeps per key. `Kept` always has a value; `Option` has one unless the key is to be forgotten.
 pub trait Cell: Send + 'static {
@@ -80,6 +79,22 @@ impl Spot {
     #[inline]
     pub fn group(self) -> usize {
         self.index as usize
+    }
+}
+
+/// The spots of a batch of keys, in columns.
+#[derive(Debug, Default)]
+pub struct Spots {
+    indices: [u32; KEYED_BATCH],
+    buckets: [u32; KEYED_BATCH],
+}
+
+impl Spots {
+    /// The spots of the keys from number `from` on, whose hashes these are.
+    #[inline(always)]
+    pub fn iter<'a>(&'a self, hashes: &'a [u64], from: usize) -> impl Iterator<Item = Spot> + 'a {
+        let spots = hashes.iter().zip(&self.indices).zip(&self.buckets).skip(from);
+        spots.map(|((&hash, &index), &bucket)| Spot { hash, index, bucket })
     }
 }
 
@@ -193,14 +208,14 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
     }
 
     /// The table of group number `index` of the range, to be changed, but not to be added to: ask `admit` first.
-    #[inline]
+    #[inline(always)]
     pub fn table(&mut self, index: usize) -> &mut HashTable<(K, C)> {
         debug_assert_eq!(self.groups[index].saved, self.cut, "a group is changed only once it is written");
         &mut self.groups[index].table
     }
 
     /// The entry at `spot` whose key `is` the one: ask `admit` first.
-    #[inline]
+    #[inline(always)]
     pub fn find(&mut self, spot: Spot, is: impl Fn(&K) -> bool) -> Option<&mut (K, C)> {
         let table = self.table(spot.group());
         // What `seek` saw is nearly always it, and then nothing is probed twice. It may have moved since, or be another key.
@@ -228,18 +243,26 @@ impl<K: Key, C: Cell> KeyedState<K, C> {
         }
     }
 
-    /// Where a key of this hash and key group is, or would be; asks for the memory that leads to, so that it is there when
-    /// the key's turn comes. `None` if the group is not one of the range.
-    #[inline]
-    pub fn seek(&self, group: u32, hash: u64) -> Option<Spot> {
-        let index = group.wrapping_sub(self.range.first);
-        let table = &self.groups.get(index as usize)?.table;
-        // The first candidate is it but once in a hundred times; to compare keys would be to wait for the memory.
-        let bucket = table.find_bucket_index(hash, |entry| {
-            prefetch(entry);
-            true
-        });
-        Some(Spot { hash, index, bucket: bucket.map_or(u32::MAX, |bucket| bucket as u32) })
+    /// Where the keys of up to `KEYED_BATCH` hashes are, or would be; asks for the memory that leads to, so that it is there
+    /// when their turn comes.
+    ///
+    /// # Errors
+    /// The key group that is not one of the range.
+    #[inline(always)]
+    pub fn seek(&self, hashes: &[u64], spots: &mut Spots) -> Result<(), u32> {
+        self.grouping.each(hashes, self.range.first, &mut spots.indices);
+        for ((&hash, &index), place) in hashes.iter().zip(&spots.indices).zip(&mut spots.buckets) {
+            let Some(group) = self.groups.get(index as usize) else {
+                return Err(index.wrapping_add(self.range.first));
+            };
+            // The first candidate is it but once in a hundred times; to compare keys would be to wait for the memory.
+            let bucket = group.table.find_bucket_index(hash, |entry| {
+                prefetch(entry);
+                true
+            });
+            *place = bucket.map_or(u32::MAX, |bucket| bucket as u32);
+        }
+        Ok(())
     }
 
     /// Makes room for `more` entries; what that takes is reserved first.
@@ -508,52 +531,6 @@ fn table_bytes<T>(entries: usize) -> usize {
     places.saturating_mul(size_of::<T>().saturating_add(1))
 }
 
-/// Builds one frame of `table` from `bucket` on; gives the bucket to go on from.
-fn fill_frame<K: Key, C: Cell>(
-    frame: &mut Vec<u8>,
-    group: u32,
-    table: &HashTable<(K, C)>,
-    mut bucket: usize,
-) -> Result<usize, TaskError> {
-    debug_assert!(frame.is_empty(), "a frame is built once the last one is sent");
-    frame.extend_from_slice(&[0; HEADER]);
-    let mut entries = 0u32;
-    while bucket < table.num_buckets() && frame.len() < FRAME_BYTES {
-        if let Some((key, cell)) = table.get_bucket(bucket)
-            && let Some(value) = cell.value()
-        {
-            let before = frame.len();
-            let written = to_snapshot(key, frame).and_then(|()| to_snapshot(value, frame));
-            written.map_err(|error| too_large(key, group, &error.to_string()))?;
-            let len = frame.len() - before;
-            if len > STATE_ENTRY_MAX {
-                return Err(too_large(
-                    key,
-                    group,
-                    &format!("it takes {len} bytes, at most {STATE_ENTRY_MAX} are kept"),
-                ));
-            }
-            entries += 1;
-        }
-        bucket += 1;
-    }
-    let len = (frame.len() - HEADER) as u32;
-    for (place, word) in frame.chunks_exact_mut(4).zip([MAGIC, group, entries, len]) {
-        place.copy_from_slice(&word.to_le_bytes());
-    }
-    Ok(bucket)
-}
-
-/// The state of one key cannot be part of a snapshot, of this one or any other.
-#[cold]
-fn too_large(key: &impl Key, group: u32, what: &str) -> TaskError {
-    let hash = key.hash();
-    let message = format!(
-        "the state of one key (hash {hash:#018x}, key group {group}): {what}; split it over several keys"
-    );
-    TaskError::new(Fault::TooLarge, message)
-}
-
 /// Where a restore is in what it reads.
 #[derive(Debug, Default)]
 pub struct Restore {
@@ -567,70 +544,4 @@ impl Restore {
     pub fn new(payloads: Vec<StatePayload>) -> Self {
         Restore { payloads, payload: 0, offset: 0 }
     }
-}
-
-struct Frame<'a> {
-    group: u32,
-    entries: u32,
-    bytes: &'a [u8],
-    offset: usize,
-    end: usize,
-}
-
-impl<'a> Frame<'a> {
-    /// The frame at `offset`, none at the end.
-    fn parse(bytes: &'a [u8], offset: usize) -> Result<Option<Self>, TaskError> {
-        let rest = &bytes[offset..];
-        if rest.is_empty() {
-            return Ok(None);
-        }
-        let Some((header, body)) = rest.split_at_checked(HEADER) else {
-            return Err(corrupt(offset, "cut header"));
-        };
-        let mut words = header.chunks_exact(4).map(|word| {
-            u32::from_le_bytes(word.try_into().expect("invariant: a chunk of four is four bytes"))
-        });
-        let mut word = || words.next().expect("invariant: a header has four words");
-        let (magic, group, entries, len) = (word(), word(), word(), word());
-        if magic != MAGIC {
-            return Err(corrupt(offset, "no frame starts here"));
-        }
-        let Some(bytes) = body.get(..len as usize) else { return Err(corrupt(offset, "cut frame")) };
-        Ok(Some(Frame { group, entries, bytes, offset, end: offset + HEADER + len as usize }))
-    }
-
-    fn read_into<K: Key, C: Cell>(
-        &self,
-        table: &mut HashTable<(K, C)>,
-        grouping: Groups,
-    ) -> Result<(), TaskError> {
-        let mut rest = self.bytes;
-        for _ in 0..self.entries {
-            let key: K = take(&mut rest, self.offset)?;
-            let value: C::Value = take(&mut rest, self.offset)?;
-            let hash = key.hash();
-            if grouping.of(hash) != self.group {
-                return Err(corrupt(
-                    self.offset,
-                    "a key of another group: was the max parallelism another one?",
-                ));
-            }
-            if table.find(hash, |(known, _)| *known == key).is_some() {
-                return Err(corrupt(self.offset, "a key twice"));
-            }
-            table.insert_unique(hash, (key, C::with(value)), |(key, _)| key.hash());
-        }
-        if rest.is_empty() { Ok(()) } else { Err(corrupt(self.offset, "bytes behind the last entry")) }
-    }
-}
-
-fn take<T: Field>(rest: &mut &[u8], offset: usize) -> Result<T, TaskError> {
-    let (value, used) = from_snapshot::<T>(rest).map_err(|error| corrupt(offset, &error.to_string()))?;
-    *rest = &rest[used..];
-    Ok(value)
-}
-
-#[cold]
-fn corrupt(offset: usize, what: &str) -> TaskError {
-    TaskError::new(Fault::State, format!("snapshot bytes are corrupt in the frame at {offset}: {what}"))
 }

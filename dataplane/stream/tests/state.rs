@@ -8,7 +8,7 @@ use tidegate_stream::files::{FileBuffer, FileEvent, FileTarget, Files};
 use tidegate_stream::router::{GroupRange, Groups};
 use tidegate_stream::slot::{OperatorSnapshot, StatePayload};
 use tidegate_stream::state::{Kept, KeyedState, Progress, Restore};
-use tidegate_stream::testing::MemoryFiles;
+use tidegate_stream::testing::{MemoryFiles, seek};
 
 const GROUPS: u32 = 128;
 type State = KeyedState<u64, Kept<String>>;
@@ -30,7 +30,7 @@ fn range(subtask: u32, parallelism: u32) -> GroupRange {
 /// Writes or removes a key; false if the state has to wait for a buffer.
 fn write(state: &mut State, key: u64, value: Option<String>, files: &mut MemoryFiles) -> bool {
     let hash = key.hash();
-    let spot = state.seek(Groups::new(GROUPS).of(hash), hash).expect("all groups are owned");
+    let spot = seek(state, hash).expect("all groups are owned");
     if !state.admit(spot.group(), files).expect("it can be written") {
         return false;
     }
@@ -233,7 +233,7 @@ fn state_too_large_for_a_snapshot_fails_by_name() {
 #[test]
 fn a_key_is_found_where_it_went() {
     let mut state = State::new(range(0, 1), Groups::new(1));
-    let spot = |state: &State, key: u64| state.seek(0, key.hash()).expect("there is one group");
+    let spot = |state: &State, key: u64| seek(state, key.hash()).expect("there is one group");
     let seen: Vec<_> = (0..1_000).map(|key| spot(&state, key)).collect();
     for key in 0..1_000 {
         // Tables grow on the way, so that what was seen is another key's place, or none.
@@ -252,7 +252,14 @@ fn a_key_is_found_where_it_went() {
 #[test]
 fn a_group_of_another_subtask_is_nowhere() {
     let state = State::new(range(1, 2), Groups::new(GROUPS));
-    assert!(state.seek(0, 7).is_none());
-    assert!(state.seek(GROUPS - 1, 7).is_some());
-    assert!(state.seek(GROUPS, 7).is_none());
+    let (mut own, mut others) = (0, 0);
+    for hash in (0..1_000u64).map(|key| key.hash()) {
+        let group = Groups::new(GROUPS).of(hash);
+        match seek(&state, hash) {
+            Ok(spot) => assert_eq!(Some(spot.group()), range(1, 2).index(group)),
+            Err(astray) => assert_eq!((astray, range(1, 2).index(group)), (group, None)),
+        }
+        *if group < GROUPS / 2 { &mut others } else { &mut own } += 1;
+    }
+    assert!(own > 0 && others > 0);
 }

@@ -18,6 +18,17 @@ pub use items::{Items, items};
 pub use manager::{ManagedJob, Manager};
 pub use ring::{QuietBell, QuietRing};
 
+use tidegate_record::Key;
+
+use crate::state::{Cell, KeyedState, Spot, Spots};
+
+/// Where the key of this hash is, or would be; the error is its group, if that is another subtask's.
+pub fn seek<K: Key, C: Cell>(state: &KeyedState<K, C>, hash: u64) -> Result<Spot, u32> {
+    let mut spots = Spots::default();
+    state.seek(&[hash], &mut spots)?;
+    Ok(spots.iter(&[hash], 0).next().expect("invariant: a hash has a spot"))
+}
+
 use crate::args::Args;
 use crate::job::{Job, JobResult};
 
