@@ -167,15 +167,15 @@ impl<F> Aggregate<F> {
     fn first<K: Key, In: ?Sized>(
         &mut self,
         state: &mut KeyedState<K, Kept<F::State>>,
-        spot: Spot,
+        (hash, group): (u64, usize),
         key: &impl KeyRef<K>,
         item: &In,
     ) -> Result<(), TaskError>
     where
         F: AggregateFunction<K, In>,
     {
-        // In parts, so that the record loop keeps its place in registers.
-        let place = Place { state, spot, key };
+        // In parts of a register each, so that the record loop has no need to put its place together in memory.
+        let place = Place { state, spot: Spot::unseen(hash, group), key };
         let key = place.key()?;
         let mut state = self.function.create(&key);
         self.function.add(&mut state, item);
@@ -206,7 +206,7 @@ impl<K: Key, In: ?Sized, F: AggregateFunction<K, In>> KeyedOperator<K, In> for A
             return Ok(());
         }
         let Place { state, spot, key } = place;
-        self.first(state, spot, key, item)
+        self.first(state, (spot.hash(), spot.group()), key, item)
     }
 
     #[inline]

@@ -75,6 +75,17 @@ pub struct Spot {
 }
 
 impl Spot {
+    /// That of a key which is not there, in group number `group` of the range.
+    pub fn unseen(hash: u64, group: usize) -> Self {
+        Self { hash, index: group as u32, bucket: u32::MAX }
+    }
+
+    /// The hash of the key.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.hash
+    }
+
     /// Its group's place in the range.
     #[inline]
     pub fn group(self) -> usize {
