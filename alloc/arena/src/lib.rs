@@ -53,12 +53,13 @@
 //!     reads garbage, and has to find that out.
 //! 12. **Foreign memory is loaded, never referred to.** What a peer shares may change at any moment, whatever it
 //!     promised. To Rust it is memory outside of all its allocations: it is mapped read-only, reached through raw
-//!     pointers, and only ever loaded from, by relaxed atomic loads of one or eight aligned bytes. The standard
-//!     library documents such loads as allowed on read-only memory on the targets named in `foreign`, and an atomic
-//!     load can race with any store. Every value is valid for the integer loaded and means nothing until it was checked;
-//!     it is loaded once, so what was checked is what is used. No load can fault: the range is checked against the
-//!     length mapped, the file cannot shrink (sealed, and that is looked at), and it has ordinary pages, on which a hole
-//!     reads as zero.
+//!     pointers, and only ever loaded from: by relaxed atomic loads of one or eight aligned bytes, or within an assembler
+//!     block, of which the compiler knows only that it reads there. The standard library documents such loads as allowed
+//!     on read-only memory on the targets named in `foreign`, and an atomic load, like one of the processor, can race with
+//!     any store. Every value is valid for the integer loaded and means nothing until it was checked; it is loaded once, so
+//!     what was checked is what is used. No load can fault: the range is checked against the length mapped, the file can
+//!     neither shrink nor lose pages (sealed, and that is looked at), and it has ordinary pages, on which a hole reads as
+//!     zero. Copies are made from pages that were there, so nobody makes us pay for a hole.
 
 mod arena;
 mod draft;

@@ -30,6 +30,10 @@ pub const CONTENTION_BYTES: usize = 128;
 
 /// Most bytes of a peer's arena that are mapped: that of all its shards. Address space only, until bytes are read.
 pub const FOREIGN_BYTES_MAX: u64 = (SHARDS_MAX * SHARD_BYTES_MAX) as u64;
+/// Ranges of a peer's arena that have pages, at most: its shards may have holes between them.
+pub const FOREIGN_RANGES_MAX: usize = SHARDS_MAX;
+/// Bytes from which a copy out of a peer's arena is one string instruction: below, starting it costs more than the words.
+pub const STRING_BYTES_MIN: usize = 256;
 /// Words of a page of [`shared::Words`](crate::shared::Words): whoever has more to say needs another design.
 pub const WORDS: usize = PAGE_BYTES / size_of::<u64>();
 

@@ -40,7 +40,9 @@ fn a_peer_reads_what_a_segment_holds_at_every_alignment() {
     let foreign = Foreign::map(&file, 1, 1 << 30).unwrap();
     let offset = arena.file_offset(&sealed);
     assert!(offset > 0, "the second shard does not start the file");
-    for (skip, at, len) in [(0, 0, 4096), (1, 0, 4095), (3, 5, 64), (8, 1, 17), (15, 2, 7), (9, 9, 0)] {
+    let odd = [(0, 0, 4096), (1, 0, 4095), (3, 5, 64), (8, 1, 17), (15, 2, 7), (9, 9, 0)];
+    let all = (0..=600).map(|len| (u64::from(len) % 17, len % 13, len));
+    for (skip, at, len) in odd.into_iter().chain(all) {
         let mut target = arena.post(shard.acquire_granted(HOLDER).unwrap());
         arena.copy_in(&mut target, at, &foreign, offset + skip, len);
         let received = arena.received(arena.unpost::<Granted>(target), at + len);
@@ -104,6 +106,32 @@ fn a_file_is_refused_by_what_it_lacks() {
     assert_eq!(map(&plain), Err(ForeignError::NoMemoryFile));
     let socket = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
     assert_eq!(map(&socket), Err(ForeignError::NoMemoryFile));
+}
+
+/// A page that is read where there was none is made then, at the reader's charge: so none is read there.
+#[test]
+fn copies_come_from_pages_that_were_there() {
+    const PAGE: u64 = 4096;
+    let file = memory_file(SealFlags::empty(), 1 << 40);
+    for page in [2, 3, 9] {
+        rustix::io::pwrite(&file, &[1; PAGE as usize], page * PAGE).unwrap();
+    }
+    fcntl_add_seals(&file, FOUR).unwrap();
+    let foreign = Foreign::map(&file, 1, 1 << 40).unwrap();
+    let held = [(2 * PAGE, 2 * PAGE), (3 * PAGE + 4095, 1), (9 * PAGE, PAGE), (4 * PAGE - 8, 8)];
+    for (offset, len) in held {
+        assert!(foreign.holds(offset, len as u32), "{offset} {len}");
+    }
+    let holes = [(0, 1), (2 * PAGE - 1, 2), (3 * PAGE, 2 * PAGE), (5 * PAGE, 1), (9 * PAGE, PAGE + 1)];
+    for (offset, len) in holes.into_iter().chain([((1 << 40) - 1, 1), (u64::MAX, 2)]) {
+        assert!(!foreign.holds(offset, len as u32), "{offset} {len}");
+    }
+    let scattered = memory_file(SealFlags::empty(), 1 << 30);
+    for page in 0..=tidegate_arena::limits::FOREIGN_RANGES_MAX as u64 {
+        rustix::io::pwrite(&scattered, &[1], 2 * page * PAGE).unwrap();
+    }
+    fcntl_add_seals(&scattered, FOUR).unwrap();
+    assert_eq!(Foreign::map(&scattered, 1, 1 << 30).map(|_| ()), Err(ForeignError::Scattered));
 }
 
 #[test]
