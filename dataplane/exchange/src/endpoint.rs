@@ -45,6 +45,9 @@ pub trait Greet {
 
     /// True if both ends certainly read the same clock: they are on one host.
     fn one_clock(&self) -> bool;
+
+    /// True if nothing but memory of this host is between the ends: then payloads carry no checksum (W-21).
+    fn in_memory(&self) -> bool;
 }
 
 impl Greet for TcpStream {
@@ -62,6 +65,10 @@ impl Greet for TcpStream {
         // A connection within a host has the same address at both ends, whether that is loopback or not.
         matches!((self.local_addr(), self.peer_addr()), (Ok(own), Ok(peer)) if own.ip() == peer.ip())
     }
+
+    fn in_memory(&self) -> bool {
+        false
+    }
 }
 
 impl Greet for Stream {
@@ -71,7 +78,7 @@ impl Greet for Stream {
             Self::Shm(stream) => {
                 let mut bytes = [0; HELLO_REPLY_LEN];
                 reply.write(&mut bytes);
-                ShmStream::answer(stream, &bytes, reply.refusal.is_none())
+                ShmStream::answer(stream, &bytes)
             }
         }
     }
@@ -88,6 +95,10 @@ impl Greet for Stream {
             Self::Tcp(stream) => stream.one_clock(),
             Self::Shm(_) => true,
         }
+    }
+
+    fn in_memory(&self) -> bool {
+        matches!(self, Self::Shm(_))
     }
 }
 

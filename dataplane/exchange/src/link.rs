@@ -104,6 +104,8 @@ pub(crate) struct Link {
     end_of_file: bool,
     /// Both ends read the same clock.
     pub one_clock: bool,
+    /// Payloads have no checksum: they only ever lie in memory of this host.
+    pub in_memory: bool,
     /// For the end that dials.
     pub dialing: Dialing,
 }
@@ -173,6 +175,7 @@ impl Link {
             finished: 0,
             end_of_file: false,
             one_clock: false,
+            in_memory: false,
             dialing: Dialing::new(),
         }
     }

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use tidegate_arena::{Arena, Draft, Filling, Holder, HolderKind, Sealed, Segment, Shard};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{SendCredit, SendLarge, SendOrder};
-use tidegate_wire::{Body, Data, Entry, payload_crc};
+use tidegate_wire::{Body, Data, Entry};
 
 use crate::event::Event;
 use crate::latency::PartitionLatency;
@@ -92,6 +92,9 @@ pub(crate) enum Taken {
     /// Nothing can be sent now.
     Nothing,
 }
+
+/// The checksum of a payload, as its link has it.
+pub(crate) type Crc = fn(&[u8]) -> u32;
 
 /// When a channel has something for its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,8 +304,8 @@ impl Partition {
         self.returned(sealed, shard);
     }
 
-    /// The next entry of a remote channel for a train with room for payloads.
-    pub fn take(&mut self, channel: usize, payload_room: bool, shard: &mut Shard) -> Taken {
+    /// The next entry of a remote channel for a train with room for payloads. What is said of a payload's bytes, `crc` finds.
+    pub fn take(&mut self, channel: usize, payload_room: bool, crc: Crc, shard: &mut Shard) -> Taken {
         let arena = shard.arena().clone();
         let generation = self.generation;
         let OutRoute::Remote { channel: number, .. } = self.channels[channel].route else {
@@ -329,7 +332,9 @@ impl Partition {
             // Between a barrier and its resume the consumer reads nothing of this channel: events wait here, counted.
             Some(Queued::Event(_)) if out.credit.blocked_by().is_some() => Taken::Nothing,
             Some(Queued::Event(_)) => self.take_event(channel, number),
-            Some(Queued::Large { .. }) => self.take_large(channel, number, payload_room, unsealed, &arena),
+            Some(Queued::Large { .. }) => {
+                self.take_large(channel, number, payload_room, crc, unsealed, &arena)
+            }
             Some(Queued::Data { .. }) if out.credit.can_send() => {
                 if !payload_room {
                     return Taken::Nothing;
@@ -340,7 +345,7 @@ impl Partition {
                 out.data_queued -= 1;
                 let backlog = (out.data_queued + unsealed).min(u32::from(u16::MAX)) as u16;
                 let sequence = out.credit.take(backlog);
-                let crc = payload_crc(arena.bytes(&segment));
+                let crc = crc(arena.bytes(&segment));
                 let entry = Entry::data(number, generation, sequence, backlog, Data::whole(len, crc));
                 Taken::Data { entry, segment, offset: 0, len, born_ns }
             }

@@ -29,6 +29,10 @@ impl Greet for SimSocket {
     fn one_clock(&self) -> bool {
         true
     }
+
+    fn in_memory(&self) -> bool {
+        false
+    }
 }
 
 /// A consumer that waits for the answer to its hello.

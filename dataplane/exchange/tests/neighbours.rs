@@ -4,15 +4,28 @@ mod common;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{Receiver, channel as queue};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use common::stranger::train;
 use common::*;
-use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
-use tidegate_exchange::Endpoint;
-use tidegate_ring::{Control, ShmError, ShmStream};
-use tidegate_wire::{HELLO_LEN, HELLO_REPLY_LEN, HelloReply, RefusalCode};
+use tidegate_arena::{
+    Arena, ArenaConfig, Granted, Holder, HolderKind, HugePages, SegmentSize, Shard, shared::Words,
+};
+use tidegate_exchange::{Endpoint, GateItem, LinkError};
+use tidegate_flow::Violation;
+use tidegate_ring::{
+    AnyRing, Completion, ConnId, Control, EpollConfig, EpollRing, IoFault, Peer, ReceivePart, Ring, SendPart,
+    ShmError, ShmStream, listen_shm,
+};
+use tidegate_wire::{
+    Data, Entry, HELLO_LEN, HELLO_REPLY_LEN, Hello, HelloReply, MANIFEST_MAX, ManifestWriter, RefusalCode,
+    payload_crc,
+};
+
+const HOLDER: Holder = Holder { kind: HolderKind::Other, id: 0 };
 
 fn arena() -> Arena {
     let config =
@@ -72,6 +85,7 @@ fn where_only_one_side_shares_links_go_over_tcp_and_the_reason_is_told_once() {
 fn memory_without_seals_is_refused_by_name() {
     let (endpoint, heard) = sharing();
     let control = Control::connect(endpoint.address()).expect("it listens");
+    control.offered(DEADLINE).expect("it shows its memory");
     let mut bytes = [0; HELLO_LEN];
     hello().write(&mut bytes);
     // The words are right, the arena is a file like any other.
@@ -88,23 +102,72 @@ fn memory_without_seals_is_refused_by_name() {
     assert!(control.hear(&mut [0], DEADLINE).is_err(), "closed without an answer: the peer takes TCP");
 }
 
+/// What cannot be mapped is found out before the hello, while TCP is still open to both: the producer's slot has heard
+/// nothing of the link then.
+#[test]
+fn a_consumer_that_cannot_map_what_it_is_shown_goes_over_tcp() {
+    let (mut a, mut b) = pair(64);
+    a.transport = Transport::Tcp;
+    b.transport = Transport::Shm;
+    let (told, heard) = queue();
+    b.instead = Some(Mutex::new(told));
+    // The memory of the producer is there, and not what it has to be.
+    let listener = listen_shm(a.address()).expect("nobody has the name");
+    let peers = [(a.me, a.address()), (b.me, b.address())];
+    let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me)])], &peers);
+    let plan_b = plan(vec![consumer(0, vec![channel(0, a.me)])], &peers);
+    let (prepared, both) = (&std::sync::Barrier::new(2), &std::sync::Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (stream, _) = listener.accept().expect("it is dialled");
+            let control = Control::accepted(stream).expect("by us");
+            let words = Words::new().expect("a page");
+            control.offer(&words, &arena()).expect("it hears");
+            let heard = control.hear(&mut [0], DEADLINE).map(drop);
+            assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof, "no hello");
+        });
+        scope.spawn(|| {
+            let mut slot = a.slot();
+            prepare(&mut slot, &plan_a);
+            prepared.wait();
+            both.wait();
+            slot.cancel(JOB, 1);
+            run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
+        });
+        let mut slot = b.slot();
+        prepare(&mut slot, &plan_b);
+        prepared.wait();
+        assert_eq!((slot.driver().connections, slot.driver().shared_connections), (1, 0));
+        both.wait();
+        slot.cancel(JOB, 1);
+        run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
+    });
+    let reason = heard.try_recv().expect("it was told");
+    assert!(reason.contains("speaks version 0"), "{reason}");
+}
+
 #[test]
 fn whoever_shows_nothing_or_says_nonsense_is_turned_away() {
     let (endpoint, heard) = sharing();
     let mut bytes = [0; HELLO_LEN];
     hello().write(&mut bytes);
-    let silent = Control::connect(endpoint.address()).expect("it listens");
+    let dial = || {
+        let control = Control::connect(endpoint.address()).expect("it listens");
+        control.offered(DEADLINE).expect("it shows its memory");
+        control
+    };
+    let silent = dial();
     silent.say(&bytes, None).expect("it reads");
     assert!(heard.recv().expect("heard").contains("showed 0 files"));
 
     let arena = arena();
     let words = ShmStream::words(&arena).expect("words");
-    let stranger = Control::connect(endpoint.address()).expect("it listens");
+    let stranger = dial();
     stranger.say(&bytes, Some((&words, &arena))).expect("it reads");
     assert_eq!(answer(&stranger), Some(RefusalCode::Slot), "nobody has registered");
     assert!(heard.recv().expect("heard").contains("was refused"));
 
-    let noise = Control::connect(endpoint.address()).expect("it listens");
+    let noise = dial();
     noise.say(&[b'x'; HELLO_LEN], Some((&words, &arena))).expect("it reads");
     assert_eq!(answer(&noise), Some(RefusalCode::Garbage));
 }
@@ -162,6 +225,125 @@ fn an_endpoint_that_listens_everywhere_leaves_its_name_too() {
 fn answer(control: &Control) -> Option<RefusalCode> {
     let mut reply = [0; HELLO_REPLY_LEN];
     let shown = control.hear(&mut reply, DEADLINE).expect("it answers");
-    assert!(shown.is_empty(), "a refusal shows nothing");
+    assert!(shown.is_empty(), "an answer shows nothing");
     HelloReply::parse(&reply).expect("by the protocol").refusal.map(|refusal| refusal.code)
+}
+
+/// A producer that shares its memory and says what the test likes.
+struct Stranger {
+    arena: Arena,
+    shard: Shard,
+    ring: AnyRing,
+    conn: ConnId,
+}
+
+impl Stranger {
+    /// Waits to be dialled, and welcomes whoever it is.
+    fn accept(listener: &UnixListener) -> (Self, Hello) {
+        let config =
+            ArenaConfig { segment_size: SegmentSize::DEFAULT, shards: vec![4], huge_pages: HugePages::Never };
+        let (arena, mut shards) = Arena::map_shared(&config).expect("a small arena");
+        let control = Control::accepted(listener.accept().expect("it is dialled").0).expect("by us");
+        let own = ShmStream::words(&arena).expect("words");
+        control.offer(&own, &arena).expect("it hears");
+        let mut bytes = [0; HELLO_LEN];
+        let shown = control.hear(&mut bytes, DEADLINE).expect("a hello");
+        let hello = Hello::parse(&bytes).expect("a valid hello");
+        let stream = control.join(own, Peer::map(shown).expect("it is honest")).expect("a socket");
+        let mut reply = [0; HELLO_REPLY_LEN];
+        HelloReply { echo: hello.checksum(), refusal: None }.write(&mut reply);
+        stream.answer(&reply).expect("it hears");
+        let mut ring: AnyRing = EpollRing::new(&arena, &EpollConfig::default()).expect("epoll").into();
+        let conn = ring.attach(stream.into()).expect("the first");
+        (Self { arena, shard: shards.remove(0), ring, conn }, hello)
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let mut segment = self.shard.acquire(HOLDER).expect("one is free");
+        self.arena.bytes_mut(&mut segment)[..bytes.len()].copy_from_slice(bytes);
+        let len = bytes.len() as u32;
+        let segment = self.arena.launch(self.arena.seal(segment, len));
+        let parts = [SendPart { segment, offset: 0, len }].into_iter().collect();
+        self.ring.send(self.conn, parts).expect("open");
+        self.settle().expect("it is taken");
+    }
+
+    /// How many of at most `len` bytes come, or that nothing does any more.
+    fn receive(&mut self, len: u32) -> Result<u32, IoFault> {
+        let segment = self.arena.post(self.shard.acquire_granted(HOLDER).expect("one is free"));
+        let parts = [ReceivePart { segment, offset: 0, len }].into_iter().collect();
+        self.ring.receive(self.conn, parts).expect("open");
+        self.settle()
+    }
+
+    /// Waits for the one operation there is.
+    fn settle(&mut self) -> Result<u32, IoFault> {
+        let (arena, shard, mut done) = (&self.arena, &mut self.shard, None);
+        while done.is_none() {
+            self.ring.wait(Some(DEADLINE));
+            self.ring.reap(1, &mut |completion| match completion {
+                Completion::Sent { result, parts, .. } => {
+                    parts.into_iter().for_each(|part| shard.release(arena.land(part.segment)));
+                    done = Some(result.map(|sent| sent as u32));
+                }
+                Completion::Received { result, parts, .. } => {
+                    parts.into_iter().for_each(|part| shard.release(arena.unpost::<Granted>(part.segment)));
+                    done = Some(result);
+                }
+                other => panic!("{other:?}"),
+            });
+        }
+        done.expect("it is over")
+    }
+}
+
+/// Over the network a payload has a checksum; in memory it has none, and one that says otherwise is not believed.
+#[test]
+fn payloads_that_stay_in_memory_have_no_checksum() {
+    let fault = |crc: fn(&[u8]) -> u32| {
+        let reserved = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = reserved.local_addr().expect("bound");
+        let listener = listen_shm(address).expect("nobody has the name");
+        let mut process = Process::new(2, 128);
+        process.transport = Transport::Shm;
+        thread::scope(|scope| {
+            let stranger = scope.spawn(move || {
+                let (mut stranger, hello) = Stranger::accept(&listener);
+                stranger.send(&train(&[Entry::backlog(5, hello.attempt, 1)], &[]));
+                assert_eq!(stranger.receive(96), Ok(96), "the grant");
+                let payload = [7; 64];
+                let mut bytes = [0; MANIFEST_MAX];
+                let mut writer = ManifestWriter::new(&mut bytes, 1, 0);
+                let data = Data::whole(64, crc(&payload));
+                writer.push(Entry::data(5, hello.attempt, 0, 0, data)).expect("room");
+                let len = writer.finish();
+                stranger.send(&[&bytes[..len], &payload].concat());
+                // Its last words, or the end.
+                let _ = stranger.receive(4096);
+            });
+            let mut slot = process.slot();
+            let channels = vec![channel(5, slot_id(1))];
+            let plan = plan(vec![consumer(0, channels)], &[(slot_id(1), address)]);
+            let ids = slot.prepare(&plan).expect("fits");
+            let fault = loop {
+                slot.turn();
+                if let Some(fault) = slot.take_fault() {
+                    break Some(fault.error);
+                }
+                let mut input = slot.ports.input(ids[0].gate.expect("a gate"));
+                if let Some(GateItem::Data(buffer)) = input.poll() {
+                    input.release(buffer);
+                    break None;
+                }
+                slot.wait(Some(DEADLINE));
+            };
+            slot.cancel(JOB, 1);
+            run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
+            stranger.join().expect("no panic");
+            fault
+        })
+    };
+    assert_eq!(fault(|_| 0), None);
+    let fault = fault(payload_crc);
+    assert!(matches!(fault, Some(LinkError::Violation(Violation::Checksum { channel: 5, .. }))), "{fault:?}");
 }

@@ -14,8 +14,8 @@ use std::{
 
 use tidegate_arena::{Arena, ArenaConfig, Granted, Holder, HolderKind, HugePages, SegmentSize, Shard};
 use tidegate_ring::{
-    AnyRing, Completion, Control, DriverReport, ReceivePart, ReceiveParts, Registration, Ring, SendMode,
-    SendPart, SendParts, ShmStream, Stream, UringConfig, UringRing, probe, socket,
+    AnyRing, Completion, Control, DriverReport, Peer, ReceivePart, ReceiveParts, Registration, Ring,
+    SendMode, SendPart, SendParts, ShmStream, Stream, UringConfig, UringRing, probe, socket,
 };
 
 const PAYLOADS: usize = 16;
@@ -45,7 +45,7 @@ impl End {
         let words = ShmStream::words(arena).expect("the arena is shared");
         control.say(b"x", Some((&words, arena))).expect("the other thread is there");
         let shown = control.hear(&mut [0], Duration::from_secs(10)).expect("the other thread greets, too");
-        control.share(words, arena, shown).expect("both are honest").into()
+        Peer::map(shown).and_then(|peer| control.join(words, peer)).expect("both are honest").into()
     }
 }
 

@@ -67,7 +67,7 @@ pub use limits::PARTS_MAX;
 pub use probe::{Capabilities, Obstacle, ProbeReport, probe};
 pub use report::{Counters, DriverReport, ModeReason, Registration, RegistrationRung, SendMode};
 pub use ring::{Completion, ConnId, Doorbell, ReceivePart, ReceiveParts, Ring, SendPart, SendParts};
-pub use shm::greeting::{Control, ShmError, ShmStream, Shown, Stream, listen as listen_shm};
+pub use shm::greeting::{Control, Peer, ShmError, ShmStream, Shown, Stream, listen as listen_shm};
 pub use uring::{UringConfig, UringRing};
 
 /// RLIMIT_MEMLOCK of this process in bytes, `None` if unlimited.

@@ -69,6 +69,8 @@ pub const SPIN_NS: u64 = 15_000;
 pub const SPIN_LOOKS: u32 = 32;
 /// Files that one side of shared memory shows the other: its words and its arena.
 pub const SHOWN_FILES: usize = 2;
+/// What a user looks like that a user namespace does not map, where the kernel does not say.
+pub const OVERFLOW_USER: u32 = 65_534;
 /// Bytes of the words that a peer shows: exactly these.
 pub const WORDS_BYTES: u64 = (Words::COUNT * size_of::<u64>()) as u64;
 /// Most bytes of a peer's arena: what an arena of this product can have.

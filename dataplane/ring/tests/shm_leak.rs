@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
-use tidegate_ring::{AnyRing, Completion, Control, EpollConfig, EpollRing, Ring, ShmStream};
+use tidegate_ring::{AnyRing, Completion, Control, EpollConfig, EpollRing, Peer, Ring, ShmStream};
 
 /// Descriptors of this process, and mappings of memory files.
 fn held() -> (usize, usize) {
@@ -34,8 +34,8 @@ fn connections_leave_neither_descriptors_nor_mappings() {
                 b.hear(&mut [0], Duration::from_secs(9)).unwrap(),
                 a.hear(&mut [0], Duration::from_secs(9)).unwrap(),
             );
-            let a = a.share(for_a, &arena, for_a_shown).unwrap();
-            let b = b.share(for_b, &arena, for_b_shown).unwrap();
+            let a = a.join(for_a, Peer::map(for_a_shown).unwrap()).unwrap();
+            let b = b.join(for_b, Peer::map(for_b_shown).unwrap()).unwrap();
             let conn = ring.attach(a.into()).unwrap();
             // Every other time the peer is gone first.
             let mut peer = Some(b);

@@ -1,8 +1,8 @@
 //! Shared memory with processes of the same host and user: who listens for them, and who dials them.
 //!
-//! A neighbour is found under a name made of its data address; the greeting is the one of TCP, with the memory of both
-//! sides shown beside it. Whatever stands in the way is no fault of the link, which then goes over TCP: so this is safe
-//! to try, and a refusal by the slot is final as it is there.
+//! A neighbour is found under a name made of its data address; the greeting is the one of TCP, after the memory of who
+//! listens and with the memory of who dials. Whatever stands in the way is no fault of the link, which then goes over TCP:
+//! both sides have mapped what they need before the slot hears of it. A refusal by the slot is final as it is there.
 
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tidegate_arena::Arena;
-use tidegate_ring::{Control, ShmError, ShmStream, listen_shm};
+use tidegate_ring::{Control, Peer, ShmError, ShmStream, listen_shm};
 use tidegate_wire::{HELLO_LEN, HELLO_REPLY_LEN, Hello, HelloReply, Refusal};
 
 use super::{DialRequest, Greet, Shared, admit, route};
@@ -85,6 +85,8 @@ fn accept_loop(listener: &UnixListener, shared: &Arc<Shared>) {
 fn greet(stream: UnixStream, shared: &Shared) -> Result<(), Cause> {
     let neighbours = shared.neighbours.get().expect("invariant: set before anybody listens");
     let control = Control::accepted(stream).map_err(Cause::Memory)?;
+    let own = ShmStream::words(&neighbours.arena).map_err(Cause::Memory)?;
+    control.offer(&own, &neighbours.arena).map_err(Cause::Silent)?;
     let mut bytes = [0; HELLO_LEN];
     let shown = control.hear(&mut bytes, HELLO_WAIT).map_err(Cause::Silent)?;
     let echo = Hello::echo_of(&bytes);
@@ -98,9 +100,8 @@ fn greet(stream: UnixStream, shared: &Shared) -> Result<(), Cause> {
             return Err(Cause::Refused(refusal, None));
         }
     };
-    let own = ShmStream::words(&neighbours.arena).map_err(Cause::Memory)?;
-    // The peer hears nothing, and takes TCP.
-    let stream = control.share(own, &neighbours.arena, shown).map_err(Cause::Memory)?;
+    // On an error the peer hears nothing, and takes TCP.
+    let stream = Peer::map(shown).and_then(|peer| control.join(own, peer)).map_err(Cause::Memory)?;
     match route(stream.into(), shared, hello, echo) {
         Ok(()) => Ok(()),
         Err((mut stream, refusal)) => {
@@ -114,6 +115,8 @@ impl Neighbours {
     /// Dials the neighbour behind a data address, if there is one.
     pub(super) fn dial(&self, request: &DialRequest) -> Result<ShmStream, Declined> {
         let control = Control::connect(request.address)?;
+        // Before the hello: from there on the slot counts on us.
+        let peer = control.offered(HANDSHAKE_WAIT)?;
         let own = ShmStream::words(&self.arena)?;
         let mut bytes = [0; HELLO_LEN];
         request.hello.write(&mut bytes);
@@ -122,11 +125,11 @@ impl Neighbours {
         };
         control.say(&bytes, Some((&own, &self.arena))).map_err(broken("sendmsg(hello)"))?;
         let mut reply = [0; HELLO_REPLY_LEN];
-        let shown = control.hear(&mut reply, HANDSHAKE_WAIT).map_err(broken("recvmsg(answer)"))?;
+        control.hear(&mut reply, HANDSHAKE_WAIT).map_err(broken("recvmsg(answer)"))?;
         let ours = Hello::echo_of(&bytes);
         match HelloReply::parse(&reply) {
             Ok(HelloReply { refusal: Some(refusal), .. }) => Err(Declined::Refused(refusal)),
-            Ok(HelloReply { echo, .. }) if echo == ours => Ok(control.share(own, &self.arena, shown)?),
+            Ok(HelloReply { echo, .. }) if echo == ours => Ok(control.join(own, peer)?),
             _ => Err(ShmError::Os { call: "recvmsg(answer)", errno: 0 }.into()),
         }
     }

@@ -157,7 +157,7 @@ where
     }
 
     fn attach(&mut self, index: u32, socket: R::Socket) {
-        let one_clock = socket.one_clock();
+        let (one_clock, in_memory) = (socket.one_clock(), socket.in_memory());
         match self.ring.attach(socket) {
             Ok(conn) => {
                 let place = conn.index() as usize;
@@ -166,7 +166,7 @@ where
                 }
                 self.conns[place] = Some(index);
                 let link = self.links[index as usize].as_mut().expect("invariant: the link waits");
-                link.one_clock = one_clock;
+                (link.one_clock, link.in_memory) = (one_clock, in_memory);
                 link.open(conn);
             }
             Err(_) => self.fail(index, LinkError::Full),

@@ -184,7 +184,8 @@ impl Link {
             let slot = &mut self.slots[payload];
             let mut segment = slot.segment.take().expect("invariant: a complete payload has its segment");
             let place = slot.start as usize..(slot.start + data.len) as usize;
-            let found = payload_crc(&ports.arena.bytes_mut(&mut segment)[place]);
+            let bytes = &ports.arena.bytes_mut(&mut segment)[place];
+            let found = if self.in_memory { 0 } else { payload_crc(bytes) };
             if found != data.crc && !planted(Plant::IgnoreChecksum) {
                 slot.segment = Some(segment);
                 return Err(Violation::Checksum { channel: entry.channel, expected: data.crc, found });

@@ -3,11 +3,11 @@
 use arrayvec::ArrayVec;
 use tidegate_arena::{Sealed, Segment};
 use tidegate_ring::{Ring, SendPart, SendParts};
-use tidegate_wire::{Entry, MANIFEST_MAX, ManifestWriter, PAYLOADS_MAX};
+use tidegate_wire::{Entry, MANIFEST_MAX, ManifestWriter, PAYLOADS_MAX, payload_crc};
 
 use super::{Link, LinkState, Train};
 use crate::limits::PAYLOADS_PER_VISIT;
-use crate::partition::{Taken, list};
+use crate::partition::{Crc, Taken, list};
 use crate::ports::Ports;
 use crate::ready::Visit;
 
@@ -94,6 +94,7 @@ impl Link {
         ports: &mut Ports,
     ) {
         let mut slice = false;
+        let crc: Crc = if self.in_memory { |_: &[u8]| 0 } else { payload_crc };
         // Nothing follows a slice (W-26): its channel goes to the end of the list, so the others' payloads come next.
         while !slice
             && writer.entries_left() > 0
@@ -116,7 +117,7 @@ impl Link {
             }
             let mut taken = 0;
             while !slice && writer.entries_left() > 0 && taken < PAYLOADS_PER_VISIT {
-                match partition.take(channel, writer.payloads_left() > 0, &mut ports.shard) {
+                match partition.take(channel, writer.payloads_left() > 0, crc, &mut ports.shard) {
                     Taken::Data { entry, segment, offset, len, born_ns } => {
                         slice = entry.payload().is_some_and(|data| data.is_slice(self.segment_size));
                         writer.push(entry).expect("invariant: there was room for a payload");

@@ -5,9 +5,9 @@
 
 use tidegate_arena::{Arena, Filling, Sealed, Segment, SegmentState, Shard, Shared};
 use tidegate_record::{Slot, WriteError};
-use tidegate_wire::{Data, Entry, payload_crc};
+use tidegate_wire::{Data, Entry};
 
-use super::{OutChannel, Output, Partition, Queued, Taken};
+use super::{Crc, OutChannel, Output, Partition, Queued, Taken};
 use crate::error::EmitError;
 use crate::limits::SLICE_BYTES_MAX;
 
@@ -44,6 +44,7 @@ impl Partition {
         channel: usize,
         number: u32,
         payload_room: bool,
+        crc: Crc,
         unsealed: u32,
         arena: &Arena,
     ) -> Taken {
@@ -66,7 +67,7 @@ impl Partition {
         if last && let Some(Queued::Large { region, .. }) = out.queue.pop_front() {
             arena.release(std::mem::replace(&mut segment, region));
         }
-        let crc = payload_crc(&arena.bytes(&segment)[offset as usize..(offset + len) as usize]);
+        let crc = crc(&arena.bytes(&segment)[offset as usize..(offset + len) as usize]);
         let backlog = (out.data_queued + unsealed).min(u32::from(u16::MAX)) as u16;
         let sequence = out.credit.slice(backlog);
         let entry = Entry::data(number, generation, sequence, backlog, Data { len, total, offset, crc });

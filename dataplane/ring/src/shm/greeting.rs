@@ -3,8 +3,10 @@
 //!
 //! The endpoint listens on an abstract name made of the data address, so there is nothing in a file system to be left
 //! behind, and a name lives as long as its listener and is seen in one network namespace, as a loopback address is. Each
-//! side asks the kernel for the user of the other before it says anything. The greeting itself is the caller's and travels
-//! with the files.
+//! side asks the kernel for the user of the other before it says anything.
+//!
+//! Who accepts shows its files first, who dials answers with its own, and with what the caller has to say. So both have
+//! mapped what there is to be mapped before anything is agreed: what fails until then is as if nobody had dialled.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -26,7 +28,7 @@ use tidegate_arena::{Arena, ArenaError};
 
 use super::words;
 use crate::fault::errno_of;
-use crate::limits::{FOREIGN_ARENA_BYTES_MAX, SHOWN_FILES, WORDS_BYTES};
+use crate::limits::{FOREIGN_ARENA_BYTES_MAX, OVERFLOW_USER, SHOWN_FILES, WORDS_BYTES};
 
 /// Why two processes do not share memory. What the caller does then is to use TCP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +52,14 @@ pub enum ShmError {
         /// This process.
         expected: u32,
         /// The peer.
+        found: u32,
+    },
+    /// The peer may be anybody whom this process's user namespace has no name for.
+    #[error(
+        "peer: runs as user {found}, as all do that this user namespace does not map; map it, or let them use TCP"
+    )]
+    UnknownUser {
+        /// What such users look like, and this process, too.
         found: u32,
     },
     /// The peer greeted without showing its memory.
@@ -121,7 +131,13 @@ pub struct ShmStream {
     pub(super) own: Words,
     pub(super) peer: Foreign,
     pub(super) peer_arena: Foreign,
-    arena: Arena,
+}
+
+/// What a peer shows, mapped.
+#[derive(Debug)]
+pub struct Peer {
+    words: Foreign,
+    arena: Foreign,
 }
 
 /// A Unix socket to a process of the same user, before anything was shown.
@@ -183,7 +199,7 @@ impl Control {
     /// Looks at who it is that was accepted, or that has accepted us.
     ///
     /// # Errors
-    /// [`ShmError::OtherUser`].
+    /// [`ShmError::OtherUser`], or [`ShmError::UnknownUser`].
     pub fn accepted(stream: UnixStream) -> Result<Self, ShmError> {
         let peer =
             sockopt::socket_peercred(&stream).map_err(|errno| ShmError::os("SO_PEERCRED")(errno.into()))?;
@@ -191,7 +207,32 @@ impl Control {
         if found != expected {
             return Err(ShmError::OtherUser { expected, found });
         }
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        if !is_certain(found, &read("/proc/sys/kernel/overflowuid"), &read("/proc/self/uid_map")) {
+            return Err(ShmError::UnknownUser { found });
+        }
         Ok(Self(stream))
+    }
+
+    /// Shows our memory: what who accepts does first.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn offer(&self, own: &Words, arena: &Arena) -> std::io::Result<()> {
+        self.say(&words::VERSION.to_le_bytes(), Some((own, arena)))
+    }
+
+    /// Maps what is offered within `wait`: what who dials does first.
+    ///
+    /// # Errors
+    /// The peer offers nothing, or by what its files lack.
+    pub fn offered(&self, wait: Duration) -> Result<Peer, ShmError> {
+        let mut version = [0; size_of::<u64>()];
+        let shown = self.hear(&mut version, wait).map_err(ShmError::os("recvmsg(offer)"))?;
+        match u64::from_le_bytes(version) {
+            words::VERSION => Peer::map(shown),
+            found => Err(ShmError::Version { found }),
+        }
     }
 
     /// Says something, and shows our memory with it if there is any to be shown.
@@ -241,25 +282,33 @@ impl Control {
         Ok(shown)
     }
 
-    /// Maps what the peer has shown. `own` is what we have shown it, or will with the answer.
+    /// The stream between what we have shown, `own`, and the peer.
     ///
     /// # Errors
-    /// By what the peer's files lack.
-    pub fn share(self, own: Words, arena: &Arena, shown: Shown) -> Result<ShmStream, ShmError> {
-        let [peer, peer_arena] =
-            shown.into_inner().map_err(|shown| ShmError::NotShown { found: shown.len() })?;
-        let peer = Foreign::map(&peer, WORDS_BYTES, WORDS_BYTES)?;
-        let found = peer.word(words::MAGIC);
-        if found != words::VERSION {
-            return Err(ShmError::Version { found });
-        }
-        let peer_arena = Foreign::map(&peer_arena, 1, FOREIGN_ARENA_BYTES_MAX)?;
-        let (control, arena) = (self.0, arena.clone());
+    /// The operating system refused.
+    pub fn join(self, own: Words, peer: Peer) -> Result<ShmStream, ShmError> {
+        let control = self.0;
         control
             .set_read_timeout(None)
             .and_then(|()| control.set_nonblocking(true))
             .map_err(ShmError::os("fcntl(O_NONBLOCK)"))?;
-        Ok(ShmStream { control, own, peer, peer_arena, arena })
+        Ok(ShmStream { control, own, peer: peer.words, peer_arena: peer.arena })
+    }
+}
+
+impl Peer {
+    /// Maps what a peer has shown.
+    ///
+    /// # Errors
+    /// By what its files lack.
+    pub fn map(shown: Shown) -> Result<Self, ShmError> {
+        let [words, arena] = shown.into_inner().map_err(|shown| ShmError::NotShown { found: shown.len() })?;
+        let words = Foreign::map(&words, WORDS_BYTES, WORDS_BYTES)?;
+        let found = words.word(words::MAGIC);
+        if found != words::VERSION {
+            return Err(ShmError::Version { found });
+        }
+        Ok(Self { words, arena: Foreign::map(&arena, 1, FOREIGN_ARENA_BYTES_MAX)? })
     }
 }
 
@@ -277,32 +326,35 @@ impl ShmStream {
         Ok(own)
     }
 
-    /// Answers the greeting, and shows our memory with the answer unless it is a refusal.
+    /// Answers the greeting.
     ///
     /// # Errors
     /// The connection is gone.
-    pub fn answer(&self, bytes: &[u8], show: bool) -> std::io::Result<()> {
-        say(&self.control, bytes, show.then_some((&self.own, &self.arena)))
+    pub fn answer(&self, bytes: &[u8]) -> std::io::Result<()> {
+        say(&self.control, bytes, None)
     }
 }
 
 fn say(socket: &UnixStream, bytes: &[u8], show: Option<(&Words, &Arena)>) -> std::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SHOWN_FILES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let files = match show {
-        Some((words, arena)) => {
-            let arena = arena.file().ok_or(std::io::ErrorKind::Unsupported)?;
-            [words.file(), arena]
-        }
-        None => [socket.as_fd(); SHOWN_FILES],
-    };
-    if show.is_some() {
+    let mut files = ArrayVec::<BorrowedFd<'_>, SHOWN_FILES>::new();
+    if let Some((words, arena)) = show {
+        files.extend([words.file(), arena.file().ok_or(std::io::ErrorKind::Unsupported)?]);
         let fits = control.push(SendAncillaryMessage::ScmRights(&files));
         assert!(fits, "the buffer was made for them");
     }
     // The first message on a fresh socket fits its buffer whole.
     let said = sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
     if said == bytes.len() { Ok(()) } else { Err(std::io::ErrorKind::WriteZero.into()) }
+}
+
+/// Whether all who show themselves as `user` are one user. In a user namespace that does not map them all, those that it
+/// does not map look alike: like the overflow user.
+fn is_certain(user: u32, overflow: &str, map: &str) -> bool {
+    let overflow = overflow.trim().parse().unwrap_or(OVERFLOW_USER);
+    let lengths = map.lines().filter_map(|line| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok());
+    user != overflow || lengths.sum::<u64>() >= u64::from(u32::MAX)
 }
 
 /// Whether an address belongs to this host: then the way to it starts where it ends. Sends nothing.
@@ -314,4 +366,19 @@ fn is_here(address: SocketAddr) -> bool {
     });
     address.ip().is_loopback()
         || local.is_ok_and(|local| local.ip().to_canonical() == address.ip().to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_without_a_name_are_not_taken_for_each_other() {
+        let (whole, few) = ("         0          0 4294967295\n", "0 1000 1\n1 100000 65534\n");
+        assert!(is_certain(1000, "65534\n", few));
+        assert!(!is_certain(65_534, "65534\n", few));
+        assert!(is_certain(65_534, "65534\n", whole), "nobody is a user like any other where all have names");
+        assert!(!is_certain(7, "7\n", few));
+        assert!(!is_certain(65_534, "", ""), "what cannot be read is not believed");
+    }
 }

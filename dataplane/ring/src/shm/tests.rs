@@ -8,7 +8,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use tidegate_arena::shared::Words;
 use tidegate_arena::{Arena, ArenaConfig, Granted, Holder, HolderKind, HugePages, SegmentSize, Shard};
 
-use super::greeting::{Control, ShmError, ShmStream, Shown};
+use super::greeting::{Control, Peer, ShmError, ShmStream, Shown};
 use super::words;
 use crate::{
     AnyRing, Completion, ConnId, EpollConfig, EpollRing, IoFault, ReceivePart, ReceiveParts, Ring, SendPart,
@@ -47,8 +47,8 @@ impl Victim {
         let words = ShmStream::words(&peer.0).unwrap();
         let (ours, control) = UnixStream::pair().unwrap();
         let shown = shown(&words, &peer.0);
-        let stream =
-            Control::accepted(ours).unwrap().share(ShmStream::words(&arena).unwrap(), &arena, shown).unwrap();
+        let (own, mapped) = (ShmStream::words(&arena).unwrap(), Peer::map(shown).unwrap());
+        let stream = Control::accepted(ours).unwrap().join(own, mapped).unwrap();
         let mut ring: AnyRing = EpollRing::new(&arena, &EpollConfig::default()).unwrap().into();
         let conn = ring.attach(stream.into()).unwrap();
         Self { arena, shard, ring, conn, words, _peer_arena: peer, control: Some(control) }
@@ -117,10 +117,20 @@ fn shared<T>(result: Outcome<T>) -> &'static str {
 
 #[test]
 fn a_piece_outside_of_the_peers_memory_is_refused() {
-    // The mapping is of whole shards, which are as long as a huge page.
-    let size = tidegate_arena::limits::HUGE_PAGE_BYTES as u64;
-    let refused =
-        [(size, 1), (0, size + 1), (u64::MAX, 1), (u64::MAX - 7, 8), (1, u64::MAX), (0, 1 << 32), (0, 0)];
+    // The mapping is of whole shards, which are as long as a huge page; the segments are four, and behind them is a hole.
+    let (size, mapped) = (4 * u64::from(SEGMENT), tidegate_arena::limits::HUGE_PAGE_BYTES as u64);
+    let refused = [
+        (size, 1),
+        (0, size + 1),
+        (mapped - 1, 1),
+        (mapped, 1),
+        (0, mapped + 1),
+        (u64::MAX, 1),
+        (u64::MAX - 7, 8),
+        (1, u64::MAX),
+        (0, 1 << 32),
+        (0, 0),
+    ];
     for piece in refused {
         let mut victim = Victim::new();
         victim.receive();
@@ -267,10 +277,7 @@ fn a_flood_of_wake_ups_costs_nothing_but_turns() {
 #[test]
 fn a_peer_is_refused_by_what_it_shows() {
     let (arena, _shard) = arena(2);
-    let share = |shown: Shown| {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        Control::accepted(ours).unwrap().share(ShmStream::words(&arena).unwrap(), &arena, shown).map(|_| ())
-    };
+    let share = |shown: Shown| Peer::map(shown).map(|_| ());
     let words = ShmStream::words(&arena).unwrap();
     assert_eq!(share(shown(&words, &arena)), Ok(()));
     assert_eq!(share(Shown::new()), Err(ShmError::NotShown { found: 0 }));

@@ -5,7 +5,7 @@
 //! different loops lie on lines of their own.
 
 /// What the first word holds.
-pub(crate) const VERSION: u64 = 0x7469_6465_6761_0001;
+pub(crate) const VERSION: u64 = 0x7469_6465_6761_0002;
 
 pub(crate) const MAGIC: usize = 0;
 /// Sends published so far; the list below is that of the last one.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use tidegate_ring::{Completion, ConnId, Control, IoFault, Ring, ShmStream, Stream};
+use tidegate_ring::{Completion, ConnId, Control, IoFault, Peer, Ring, ShmStream, Stream};
 
 use crate::side::{PATIENCE, SEGMENT, Side, drivers, pair};
 
@@ -12,15 +12,19 @@ use crate::side::{PATIENCE, SEGMENT, Side, drivers, pair};
 fn greet(side: &Side, control: UnixStream, dials: bool) -> Stream {
     let control = Control::accepted(control).unwrap();
     let words = ShmStream::words(&side.arena).unwrap();
-    if dials {
-        control.say(b"hello", Some((&words, &side.arena))).unwrap();
-    }
     let mut heard = [0; 5];
-    let shown = control.hear(&mut heard, PATIENCE).unwrap();
-    let stream = control.share(words, &side.arena, shown).unwrap();
-    if !dials {
-        stream.answer(b"hello", true).unwrap();
-    }
+    let stream = if dials {
+        let peer = control.offered(PATIENCE).unwrap();
+        control.say(b"hello", Some((&words, &side.arena))).unwrap();
+        assert!(control.hear(&mut heard, PATIENCE).unwrap().is_empty());
+        control.join(words, peer).unwrap()
+    } else {
+        control.offer(&words, &side.arena).unwrap();
+        let shown = control.hear(&mut heard, PATIENCE).unwrap();
+        let stream = control.join(words, Peer::map(shown).unwrap()).unwrap();
+        stream.answer(b"hello").unwrap();
+        stream
+    };
     assert_eq!(&heard, b"hello");
     stream.into()
 }
@@ -29,13 +33,13 @@ fn greet(side: &Side, control: UnixStream, dials: bool) -> Stream {
 fn meet(a: &Side, b: &Side) -> (Stream, Stream) {
     let (dialled, accepted) = UnixStream::pair().unwrap();
     let (dialled, accepted) = (Control::accepted(dialled).unwrap(), Control::accepted(accepted).unwrap());
-    let ours = ShmStream::words(&a.arena).unwrap();
+    let (ours, theirs) = (ShmStream::words(&a.arena).unwrap(), ShmStream::words(&b.arena).unwrap());
+    accepted.offer(&theirs, &b.arena).unwrap();
+    let peer = dialled.offered(PATIENCE).unwrap();
     dialled.say(b"hello", Some((&ours, &a.arena))).unwrap();
     let shown = accepted.hear(&mut [0; 5], PATIENCE).unwrap();
-    let accepted = accepted.share(ShmStream::words(&b.arena).unwrap(), &b.arena, shown).unwrap();
-    accepted.answer(b"yes", true).unwrap();
-    let shown = dialled.hear(&mut [0; 3], PATIENCE).unwrap();
-    (dialled.share(ours, &a.arena, shown).unwrap().into(), accepted.into())
+    let accepted = accepted.join(theirs, Peer::map(shown).unwrap()).unwrap();
+    (dialled.join(ours, peer).unwrap().into(), accepted.into())
 }
 
 fn joined(a: &mut Side, b: &mut Side) -> (ConnId, ConnId) {
