@@ -12,9 +12,9 @@ use crate::start::StartError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
     /// Shared memory where this process and the peer can and want to, else TCP.
+    #[default]
     Auto,
     /// TCP, as with all others.
-    #[default]
     Tcp,
     /// Shared memory, or this process does not start. With a peer that cannot, still TCP.
     Shm,

@@ -164,7 +164,7 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "MICROS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub spin: u32,
     /// What is between TaskManagers of one host and user
-    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub transport: Transport,
 }
 
@@ -439,7 +439,7 @@ pub struct DoctorArgs {
     #[arg(long, value_enum, default_value_t = Register::Auto)]
     pub register: Register,
     /// What is to be between TaskManagers of one host and user
-    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub transport: Transport,
     /// Print JSON for programs
     #[arg(long)]

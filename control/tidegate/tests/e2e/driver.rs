@@ -44,8 +44,10 @@ fn a_job_runs_on_epoll_when_told_so() {
 }
 
 #[test]
-fn taskmanagers_of_one_host_share_memory_when_told_so_and_only_then() {
-    for (flags, shared) in [(&["--transport", "auto"][..], true), (&["--transport", "tcp"][..], false)] {
+fn taskmanagers_of_one_host_share_memory_unless_told_otherwise() {
+    let runs: [(&[&str], bool); 3] =
+        [(&[], true), (&["--transport", "auto"], true), (&["--transport", "tcp"], false)];
+    for (flags, shared) in runs {
         let mut cluster = Cluster::start(2, flags);
         let output = cluster.output("sums");
         let flags = ["--records", "200000", "--keys", "500", "--output", path(&output)];
