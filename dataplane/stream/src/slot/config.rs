@@ -42,6 +42,8 @@ pub struct SlotConfig {
     /// Nanoseconds for which a slot looks for work again and again before it sleeps, and before a task's time comes. It
     /// costs that much processor time, and saves the waking.
     pub spin_ns: u64,
+    /// Whether edges have histograms of their latency. Only a benchmark that asks what those cost goes without.
+    pub latencies: bool,
 }
 
 impl Default for SlotConfig {
@@ -52,6 +54,7 @@ impl Default for SlotConfig {
             metrics_interval_ns: METRICS_INTERVAL_NS,
             stall_report_ns: STALL_REPORT_NS,
             spin_ns: 0,
+            latencies: true,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Deployer<'a, R: Ring> {
     pub events: &'a mut Vec<SlotEvent>,
     /// What the attempt may hold.
     pub budgets: &'a Budgets,
+    /// Whether its edges are measured.
+    pub latencies: bool,
 }
 
 /// Builds the job, reserves its ports, opens its tasks into `tasks`; gives the file buffers they may hold. On an error some
@@ -138,7 +140,7 @@ fn open<R: Ring>(
     let checkpoint = task.restore.as_ref().map(|restore| restore.checkpoint);
     let contexts = contexts(graph, vertex, task.id.subtask, deployment, checkpoint, slot.budgets);
     let waker = (slot.waker)();
-    let latencies = measure(graph, task.id, &ids, slot);
+    let latencies = if slot.latencies { measure(graph, task.id, &ids, slot) } else { Arc::default() };
     let metrics: Vec<(String, Metrics)> =
         contexts.iter().map(|context| (context.operator.clone(), context.metrics.clone())).collect();
     let seed = TaskSeed {

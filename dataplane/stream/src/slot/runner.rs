@@ -323,6 +323,7 @@ where
             waker: &|| Waker::new(Arc::clone(&self.bell)),
             events: &mut self.outbox,
             budgets: &budgets,
+            latencies: self.config.latencies,
         };
         // A job function is user code: it may panic, and the slot must not.
         let mut tasks = Vec::with_capacity(deployment.tasks.len());
