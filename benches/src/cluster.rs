@@ -33,26 +33,35 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts the processes and waits until all have registered.
-    pub fn start(dir: &Path, slots: Slots, worker_flags: &[String]) -> Result<Self, Box<dyn Error>> {
+    /// `variable` is set in the environment of the TaskManagers.
+    pub fn start(
+        dir: &Path,
+        slots: Slots,
+        worker_flags: &[String],
+        variable: Option<&str>,
+    ) -> Result<Self, Box<dyn Error>> {
         let flags = ["--rpc", "127.0.0.1:0", "--rest", "127.0.0.1:0", "--dir"].map(str::to_owned);
         let mut arguments = flags.to_vec();
         arguments.push(dir.join("jobmanager").display().to_string());
         let jobmanager = Process::start("jobmanager", &arguments, None, &dir.join("jobmanager.log"))?;
         let mut arguments = vec!["--jobmanager".to_owned(), jobmanager.address("rpc")?.to_owned()];
         arguments.extend_from_slice(worker_flags);
+        let worker = |arguments: &[String], core, log: &Path| {
+            Process::start_with("taskmanager", arguments, core, log, variable)
+        };
         let mut cluster = Self { workers: Vec::new(), jobmanager };
         match slots {
             Slots::Apart(cores) => {
                 arguments.extend(["--slots", "1"].map(str::to_owned));
                 for (number, core) in cores.into_iter().enumerate() {
                     let log = dir.join(format!("taskmanager-{number}.log"));
-                    cluster.workers.push(Process::start("taskmanager", &arguments, Some(core), &log)?);
+                    cluster.workers.push(worker(&arguments, Some(core), &log)?);
                 }
             }
             Slots::Together => {
                 arguments.extend(["--slots", "2", "--pin"].map(str::to_owned));
                 let log = dir.join("taskmanager.log");
-                cluster.workers.push(Process::start("taskmanager", &arguments, None, &log)?);
+                cluster.workers.push(worker(&arguments, None, &log)?);
             }
         }
         let start = Instant::now();

@@ -7,6 +7,7 @@
 mod calibrate;
 mod channels;
 mod cluster;
+mod exchange;
 mod floor;
 mod forms;
 mod jobs;
@@ -46,8 +47,10 @@ enum Command {
     Floor(floor::Options),
     /// How late records come that were sent at a given rate, whatever became of those before them
     Latency(latency::Options),
-    /// How costs grow with record size, channels, fan-out, segments, skew and broadcast; charts, and a fitted cost model
+    /// How costs grow with record size, channels, fan-out, segments, skew, broadcast and flush; charts, and a fitted cost model
     Sweep(sweep::Options),
+    /// Two exchanges and nothing else: what the goals ask of them, each by itself
+    Exchange(exchange::cases::Options),
     /// What each part of the data plane costs by itself, in nanoseconds and in instructions
     Micro(micro::Options),
     /// What this machine can do at best: copying, checksums, system calls, waking, loopback
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Floor(options) => floor::run(&options),
         Command::Latency(options) => latency::run(&options),
         Command::Sweep(options) => sweep::run(&options),
+        Command::Exchange(options) => exchange::cases::run(&options),
         Command::Micro(options) => micro::run(&options),
         Command::Calibrate(options) => {
             calibrate::run(&options);

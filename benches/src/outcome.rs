@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::meter::{self, SOURCE_FILE, SUM_FILE, Side, TOTALS_FILE, Totals};
+use crate::pairs::Effort;
 use crate::work::Work;
 
 /// What the data plane did, over both TaskManagers and the whole run.
@@ -62,17 +63,32 @@ impl Traffic {
 pub trait Details: Serialize {
     /// As lines of a table.
     fn lines(&self) -> Vec<(&'static str, String)>;
+
+    /// What the engine did for it, if there was one.
+    fn effort(&self) -> Option<Effort> {
+        None
+    }
+}
+
+impl Traffic {
+    fn enters_per_64k(&self) -> f64 {
+        self.enters as f64 * 65_536.0 / self.wire_bytes.max(1) as f64
+    }
 }
 
 impl Details for Traffic {
+    fn effort(&self) -> Option<Effort> {
+        // Each byte was sent and received.
+        let moved = self.wire_bytes.max(2) as f64 / 2.0;
+        let copied_part = self.payload_bytes_copied as f64 / moved;
+        Some(Effort { copied_part, enters_per_64k: self.enters_per_64k() })
+    }
+
     fn lines(&self) -> Vec<(&'static str, String)> {
         vec![
             ("payload bytes copied", self.payload_bytes_copied.to_string()),
             ("send and receive ops", format!("{} and {}", self.send_ops, self.receive_ops)),
-            (
-                "calls per 64 KiB",
-                format!("{:.2}", self.enters as f64 * 65_536.0 / self.wire_bytes.max(1) as f64),
-            ),
+            ("calls per 64 KiB", format!("{:.2}", self.enters_per_64k())),
             ("bytes through shared memory", self.shared_memory_bytes.to_string()),
             ("driver", format!("{}, {}", self.driver, self.send_mode)),
         ]
@@ -146,6 +162,17 @@ impl<D: Details> Outcome<D> {
     /// Processor time of the processes that move the records, per record, nanoseconds; the warm-up counts as well.
     pub fn cpu_ns_per_record(&self) -> f64 {
         self.cpu_seconds.values().sum::<f64>() * 1e9 / (self.records_received + self.warm_up_records) as f64
+    }
+
+    /// The same for each process; that of one alone counts for both.
+    pub fn ends_ns(&self) -> [f64; 2] {
+        let records = (self.records_received + self.warm_up_records) as f64;
+        let of = |pid: &u32| self.cpu_seconds.get(&pid.to_string()).map_or(0.0, |s| s * 1e9 / records);
+        match self.pids.as_slice() {
+            [one] => [of(one) / 2.0; 2],
+            [first, second, ..] => [of(first), of(second)],
+            [] => [0.0; 2],
+        }
     }
 
     /// This, if the sums are right.

@@ -12,7 +12,7 @@ use crate::stats::{median, range};
 use crate::table::Table;
 
 /// What of a run is compared.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Sample {
     /// Records per second.
     pub records_per_second: f64,
@@ -20,6 +20,21 @@ pub struct Sample {
     pub bytes_per_second: f64,
     /// Processor time of the processes that move the records, per record, nanoseconds.
     pub cpu_ns_per_record: f64,
+    /// Of that, on either core.
+    pub ends_ns: [f64; 2],
+    /// Heap allocations of the two ends after the warm-up.
+    pub heap_allocations: u64,
+    /// What the engine did for it, where there is one.
+    pub effort: Option<Effort>,
+}
+
+/// What the engine did in a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Effort {
+    /// The part of the payload bytes that were copied: into staging, which is the one place where that happens.
+    pub copied_part: f64,
+    /// Calls into the kernel for each 64 KiB that were moved.
+    pub enters_per_64k: f64,
 }
 
 impl Sample {
@@ -29,6 +44,9 @@ impl Sample {
             records_per_second: outcome.records_per_second,
             bytes_per_second: outcome.bytes_per_second,
             cpu_ns_per_record: outcome.cpu_ns_per_record(),
+            ends_ns: outcome.ends_ns(),
+            heap_allocations: outcome.heap_allocations,
+            effort: outcome.details.effort(),
         }
     }
 }
@@ -68,33 +86,78 @@ pub struct Comparison {
     pub series: Vec<Series>,
     /// One per series.
     pub summaries: Vec<Summary>,
+    /// Those that failed, which have no series.
+    pub failed: Vec<Failed>,
+}
+
+/// A benchmark that was left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    pub name: String,
+    pub error: String,
 }
 
 /// A benchmark that can be run again and again.
-pub type Run<'a> = (&'a str, &'a mut dyn FnMut() -> Result<Sample, Box<dyn Error>>);
+pub type Run<'a> = (&'a str, Box<dyn FnMut() -> Result<Sample, Box<dyn Error>> + 'a>);
 
-/// Runs all of them `rounds` times in turns.
-///
-/// # Errors
-/// That of the first run that failed, with its name.
-pub fn interleave(rounds: u32, runs: &mut [Run<'_>]) -> Result<Comparison, Box<dyn Error>> {
+/// Runs all of them `rounds` times in turns. One that fails is left out from then on, and named; the others go on.
+pub fn interleave(rounds: u32, mut runs: Vec<Run<'_>>) -> Comparison {
     let mut series: Vec<Series> =
         runs.iter().map(|(name, _)| Series { name: (*name).to_owned(), samples: Vec::new() }).collect();
+    let mut failed = Vec::new();
     for round in 1..=rounds {
-        for ((name, run), series) in runs.iter_mut().zip(&mut series) {
-            let sample = run().map_err(|error| format!("{name}, round {round}: {error}"))?;
-            eprintln!("round {round} of {rounds}: {name} {:.2} M records/s", sample.records_per_second / 1e6);
-            series.samples.push(sample);
+        let mut at = 0;
+        while let Some((name, run)) = runs.get_mut(at) {
+            match run() {
+                Ok(sample) => {
+                    let rate = sample.records_per_second / 1e6;
+                    eprintln!("round {round} of {rounds}: {name} {rate:.2} M records/s");
+                    series[at].samples.push(sample);
+                    at += 1;
+                }
+                Err(error) => {
+                    eprintln!("round {round} of {rounds}: {name} failed: {error}");
+                    failed.push(Failed { name: (*name).to_owned(), error: error.to_string() });
+                    drop(runs.remove(at));
+                    series.remove(at);
+                }
+            }
         }
     }
-    Ok(Comparison::of(series))
+    Comparison::of(series, failed)
 }
 
 impl Comparison {
-    fn of(series: Vec<Series>) -> Self {
+    pub fn of(series: Vec<Series>, failed: Vec<Failed>) -> Self {
         let first = series.first().map(|series| series.samples.clone()).unwrap_or_default();
         let summaries = series.iter().map(|series| summary(series, &first)).collect();
-        Self { rounds: first.len() as u32, series, summaries }
+        Self { rounds: first.len() as u32, series, summaries, failed }
+    }
+
+    /// What one benchmark gave: median, least and greatest.
+    pub fn figure(&self, name: &str, pick: impl Fn(&Sample) -> f64) -> Option<[f64; 3]> {
+        let series = self.series.iter().find(|series| series.name == name)?;
+        let of: Vec<f64> = series.samples.iter().map(pick).collect();
+        (!of.is_empty()).then(|| spread(&of))
+    }
+
+    /// What one gave by what another gave in the same round.
+    pub fn ratio(&self, name: &str, of: &str, pick: impl Fn(&Sample) -> f64) -> Option<[f64; 3]> {
+        let series = |name: &str| self.series.iter().find(|series| series.name == name);
+        let rounds = series(name)?.samples.iter().zip(&series(of)?.samples);
+        let ratios: Vec<f64> = rounds.map(|(own, other)| pick(own) / pick(other)).collect();
+        (!ratios.is_empty()).then(|| spread(&ratios))
+    }
+
+    /// The benchmarks that failed, as an error.
+    ///
+    /// # Errors
+    /// If there are any.
+    pub fn whole(self) -> Result<Self, String> {
+        match self.failed.first() {
+            None => Ok(self),
+            Some(Failed { name, error }) => Err(format!("{name}: {error}")),
+        }
     }
 
     /// As a table.
@@ -122,6 +185,9 @@ impl Comparison {
                 format!("{ratio_least:.2} to {ratio_most:.2}"),
                 format!("{:.2}", summary.cpu_ratio),
             ]);
+        }
+        for Failed { name, error } in &self.failed {
+            table.row([name.clone(), format!("failed: {}", error.lines().next().unwrap_or_default())]);
         }
         table
     }
@@ -156,7 +222,8 @@ fn middle(samples: &[f64]) -> f64 {
     median(samples).unwrap_or(f64::NAN)
 }
 
-fn spread(samples: &[f64]) -> [f64; 3] {
+/// Median, least and greatest.
+pub fn spread(samples: &[f64]) -> [f64; 3] {
     let (least, most) = range(samples).unwrap_or((f64::NAN, f64::NAN));
     [middle(samples), least, most]
 }
@@ -173,15 +240,18 @@ mod tests {
             records_per_second: rate,
             bytes_per_second: 16.0 * rate,
             cpu_ns_per_record: 1e3 / rate,
+            ..Sample::default()
         };
         let comparison = interleave(
             3,
-            &mut [
-                ("floor", &mut || Ok(sample(floor.next().ok_or("no more")?))),
-                ("engine", &mut || Ok(sample(engine.next().ok_or("no more")?))),
+            vec![
+                ("floor", Box::new(|| Ok(sample(floor.next().ok_or("no more")?)))),
+                ("engine", Box::new(|| Ok(sample(engine.next().ok_or("no more")?)))),
             ],
-        )
-        .unwrap();
+        );
+        assert_eq!(comparison.ratio("engine", "floor", |s| s.records_per_second), Some([0.5, 0.2, 0.5]));
+        assert_eq!(comparison.figure("engine", |s| s.records_per_second), Some([5.0, 4.0, 20.0]));
+        assert_eq!(comparison.figure("nobody", |s| s.records_per_second), None);
         let engine = &comparison.summaries[1];
         assert_eq!(engine.records_per_second, [5.0, 4.0, 20.0]);
         assert_eq!(engine.rate_ratio, [0.5, 0.2, 0.5]);
@@ -191,8 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_is_named() {
-        let error = interleave(2, &mut [("floor", &mut || Err("no luck".into()))]).unwrap_err();
-        assert_eq!(error.to_string(), "floor, round 1: no luck");
+    fn a_failed_run_is_named_and_the_others_go_on() {
+        let good = Sample { records_per_second: 1.0, ..Sample::default() };
+        let bad: Run<'_> = ("floor", Box::new(|| Err("no luck".into())));
+        let comparison = interleave(2, vec![bad, ("engine", Box::new(|| Ok(good)))]);
+        assert_eq!((comparison.rounds, comparison.series.len()), (2, 1));
+        assert!(comparison.table().to_string().contains("failed: no luck"));
+        assert_eq!(comparison.whole().unwrap_err(), "floor: no luck");
     }
 }

@@ -48,6 +48,20 @@ impl Process {
         core: Option<usize>,
         log: &Path,
     ) -> Result<Self, Box<dyn Error>> {
+        Self::start_with(role, arguments, core, log, None)
+    }
+
+    /// The same, with a variable set in its environment.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        role: &str,
+        arguments: &[String],
+        core: Option<usize>,
+        log: &Path,
+        variable: Option<&str>,
+    ) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg(role)
@@ -57,6 +71,9 @@ impl Process {
             .stderr(File::create(log)?);
         if let Some(core) = core {
             command.env(CORE, core.to_string());
+        }
+        if let Some(variable) = variable {
+            command.env(variable, "1");
         }
         let mut child = command.spawn()?;
         let out = child.stdout.take().ok_or("the child has no stdout")?;

@@ -22,6 +22,9 @@ const POLL: Duration = Duration::from_millis(200);
 /// A benchmark that takes longer than this is stuck.
 pub const RUN_MAX: Duration = Duration::from_secs(3600);
 
+/// Tells a TaskManager to measure nothing.
+const UNMEASURED: &str = "TIDEGATE_UNMEASURED";
+
 /// What drives the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Driver {
@@ -80,13 +83,25 @@ pub struct Engine {
     /// Microseconds for which an idle slot looks for work before it sleeps
     #[arg(long, value_name = "MICROS", default_value_t = 0)]
     pub spin: u32,
+    /// Go without histograms of latency and without reports of counts, to see what these cost
+    #[arg(long, hide = true)]
+    pub unmeasured: bool,
 }
 
 impl Default for Engine {
     /// Everything as it is unless configured.
     fn default() -> Self {
         let (driver, send, transport) = (Driver::Auto, SendMode::Auto, Transport::Tcp);
-        Self { driver, send, segments: 512, transport, segment_size: 32 << 10, flush: 0, spin: 0 }
+        Self {
+            driver,
+            send,
+            segments: 512,
+            transport,
+            segment_size: 32 << 10,
+            flush: 0,
+            spin: 0,
+            unmeasured: false,
+        }
     }
 }
 
@@ -125,7 +140,7 @@ impl Engine {
         ];
         let flags: Vec<String> =
             flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-        Cluster::start(dir, slots, &flags)
+        Cluster::start(dir, slots, &flags, self.unmeasured.then_some(UNMEASURED))
     }
 }
 

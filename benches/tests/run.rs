@@ -104,17 +104,29 @@ fn calibration_has_every_figure() {
     let calibration = run(&["calibrate", "--quick", "--json"]);
     let figures = calibration["figures"].as_array().unwrap();
     let left_out = calibration["left_out"].as_array().unwrap();
-    assert_eq!(figures.len() + left_out.len(), 14, "{calibration}");
-    assert!(left_out.is_empty() || tidegate_ring::probe().io_uring.is_err(), "{calibration}");
+    assert_eq!(figures.len() + left_out.len(), 16, "{calibration}");
+    let installed = |why: &&Value| !why.as_str().unwrap().contains("is not installed");
+    let missing = left_out.iter().filter(installed).count();
+    assert!(missing == 0 || tidegate_ring::probe().io_uring.is_err(), "{calibration}");
     assert!(figures.iter().all(|figure| figure["value"].as_f64().unwrap() > 0.0), "{calibration}");
 }
 
 #[test]
-fn the_report_is_a_page() {
+fn the_report_is_a_page_and_a_part_that_fails_is_a_line_of_it() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let page = dir.path().join("page.md");
-    let report = run(&["report", "--quick", "--json", "--out", page.to_str().unwrap()]);
-    assert_eq!(report["sections"].as_array().unwrap().len(), 5);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-benches"));
+    command.args(["report", "--quick", "--json", "--with-peers", "/no/such/program", "--out"]).arg(&page);
+    let output = command.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success(), "the exit says that a part failed\n{err}");
+    assert!(err.contains("other systems, keyed failed: /no/such/program can't be started"), "{err}");
+    let report: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(report["sections"].as_array().unwrap().len(), 8);
+    let failed: Vec<&str> =
+        report["failed"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert!(failed.iter().all(|name| name.starts_with("other systems, ")), "{failed:?}");
     let page = std::fs::read_to_string(page).unwrap();
     for part in [
         "# Benchmarks",
@@ -124,6 +136,16 @@ fn the_report_is_a_page() {
         "floor with CRC32C",
         "by a bare socket",
         "payload-crc-32k",
+        "## Goals",
+        "keyed, 100 k keys, against the floor with CRC",
+        "raw stream with CRC32C",
+        "shuffle through shared memory",
+        "10,000 channels",
+        "one consumer blocked",
+        "records of 16 MiB",
+        "CPU of an idle TaskManager",
+        "| sender",
+        "other systems, latency: failed: /no/such/program can't be started",
         "## Again",
     ] {
         assert!(page.contains(part), "no {part} in\n{page}");
@@ -162,7 +184,7 @@ fn latency_at_a_part_of_the_most_says_what_that_is_and_when_it_is_too_much() {
 fn sweeps_check_their_records_and_draw_charts() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().to_str().unwrap();
-    for (what, points) in [("record", 5), ("broadcast", 5)] {
+    for (what, points) in [("record", 5), ("broadcast", 5), ("flush", 5)] {
         let found = run(&["sweep", "--json", "--quick", "--what", what, "--out", out]);
         let sweep = &found["sweeps"][0];
         assert_eq!(sweep["what"], what);
@@ -172,6 +194,15 @@ fn sweeps_check_their_records_and_draw_charts() {
             assert!(svg.starts_with("<svg ") && svg.matches("<circle").count() >= points, "{svg}");
         }
     }
+}
+
+#[test]
+fn exchanges_by_themselves() {
+    for what in ["local-records", "local-segments", "record-1m", "idle"] {
+        let found = run(&["exchange", "--json", "--what", what, "--seconds", "0.05"]);
+        assert!(found["records_per_second"].as_f64().unwrap() > 0.0, "{what}: {found}");
+    }
+    assert!(refused(&["exchange"]).contains("--what"));
 }
 
 #[test]

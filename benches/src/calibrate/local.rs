@@ -35,7 +35,7 @@ pub fn memcpy_cold(setting: Setting) -> Result<Figure, Box<dyn Error>> {
         black_box(&mut to);
         at = (at + PIECE) % COLD;
     });
-    throughput("memcpy, through 256 MiB", PIECE, &samples)
+    throughput(super::MEMCPY_COLD, PIECE, &samples)
 }
 
 /// CRC32C of one frame.

@@ -6,9 +6,10 @@
 mod local;
 mod network;
 mod nop;
+mod outside;
 mod wake;
 
-pub(crate) use network::pair;
+pub(crate) use network::{pair, raw};
 
 use std::error::Error;
 use std::fmt;
@@ -21,6 +22,10 @@ use crate::outcome::print_json;
 use crate::stats::{median, percentile};
 use crate::table::Table;
 use crate::work::two_cores;
+
+/// Names of figures that others ask about.
+pub const MEMCPY_COLD: &str = "memcpy, through 256 MiB";
+pub const WAKE_FUTEX: &str = "wake a thread on the other core, futex";
 
 /// How long one figure is measured.
 const BUDGET: Duration = Duration::from_millis(800);
@@ -72,7 +77,7 @@ struct Setting {
 
 type Measure = fn(Setting) -> Result<Figure, Box<dyn Error>>;
 
-const FIGURES: [Measure; 14] = [
+const FIGURES: [Measure; 16] = [
     local::memcpy_hot,
     local::memcpy_cold,
     local::checksum,
@@ -87,6 +92,8 @@ const FIGURES: [Measure; 14] = [
     network::single_with_checksum,
     network::train,
     network::train_with_checksum,
+    outside::sockperf,
+    outside::iperf3,
 ];
 
 /// Runs all and prints them.
@@ -124,6 +131,13 @@ pub fn measure(options: &Options) -> Calibration {
         }
     }
     calibration
+}
+
+impl Calibration {
+    /// The figure of this name.
+    pub fn value(&self, what: &str) -> Option<f64> {
+        self.figures.iter().find(|figure| figure.what == what).map(|figure| figure.value)
+    }
 }
 
 impl fmt::Display for Calibration {

@@ -14,7 +14,9 @@ use super::{Figure, Setting, sample, time};
 use crate::floor::frames::{Fill, Layout, SEGMENT, Take};
 use crate::floor::ring::{self, TRAIN};
 use crate::meter::{self, Meter, Side, Totals};
+use crate::pairs::Sample;
 use crate::process::pin;
+use crate::work::Work;
 
 const MESSAGE: usize = 64;
 /// Frames of the first, short stream, from which the length of the measured one is chosen.
@@ -109,10 +111,11 @@ fn stream(
     checksum: bool,
 ) -> Result<Figure, Box<dyn Error>> {
     let layout = Layout::new(SEGMENT, checksum);
-    let first = frames(setting, layout, train, FRAMES_FIRST)?;
+    let first = frames(setting.cores, layout, train, [train as u64, FRAMES_FIRST])?;
     let wanted = FRAMES_FIRST as f64 * setting.budget.as_secs_f64() / first.seconds;
     let count = (wanted as u64).clamp(FRAMES_FIRST, FRAMES_MAX);
-    let Streamed { seconds, cpu: [sender, receiver] } = frames(setting, layout, train, count)?;
+    let Streamed { seconds, cpu: [sender, receiver] } =
+        frames(setting.cores, layout, train, [train as u64, count])?;
     let bytes = (count * SEGMENT as u64) as f64;
     let per_byte = |cpu: f64| cpu * 1e9 / bytes;
     Ok(Figure {
@@ -123,16 +126,47 @@ fn stream(
     })
 }
 
-/// Sends `count` frames after as many as a train has.
-fn frames(setting: Setting, layout: Layout, train: usize, count: u64) -> Result<Streamed, Box<dyn Error>> {
+/// The stream with checksums beside a benchmark of records: frames as that work has them, in the engine's trains, which nobody
+/// fills and nobody reads.
+///
+/// # Errors
+/// There is no io_uring here, or the connection broke.
+pub fn raw(work: &Work) -> Result<Sample, Box<dyn Error>> {
+    let layout = Layout::new(work.wire_bytes() as usize, true);
+    let (cores, records) = (work.cores, [work.warm_up(), work.measured()]);
+    let streamed = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            pin(cores[0]);
+            frames(cores, layout, TRAIN, records).map_err(|error| error.to_string())
+        });
+        sender.join().unwrap_or_else(|_| Err("the sender of a stream panicked".to_owned()))
+    })?;
+    let rate = work.measured() as f64 / streamed.seconds;
+    let ends_ns = streamed.cpu.map(|seconds| seconds * 1e9 / work.all() as f64);
+    Ok(Sample {
+        records_per_second: rate,
+        bytes_per_second: rate * work.wire_bytes(),
+        cpu_ns_per_record: ends_ns.iter().sum(),
+        ends_ns,
+        ..Sample::default()
+    })
+}
+
+/// Sends so many records in frames, after so many others.
+fn frames(
+    cores: [usize; 2],
+    layout: Layout,
+    train: usize,
+    [warm_up, count]: [u64; 2],
+) -> Result<Streamed, Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
-    let meter = |name: &str| Meter::new(dir.path().join(name), train as u64, count);
+    let meter = |name: &str| Meter::new(dir.path().join(name), warm_up, count);
     let (mut sent, mut received) = (meter("sent"), meter("received"));
     let (here, there) = pair()?;
     let before = cpu_seconds();
     let (sender, receiver) = thread::scope(|scope| {
         let receiver = scope.spawn(move || {
-            pin(setting.cores[1]);
+            pin(cores[1]);
             ring::receive(there, layout, train, &mut Nothing, &mut received).map(|()| cpu_seconds())
         });
         let sender = ring::send(here, layout, train, &mut Nothing, &mut sent);

@@ -73,7 +73,7 @@ pub fn futex(setting: Setting) -> Result<Figure, Box<dyn Error>> {
         there.unpark();
         samples
     });
-    time("wake a thread on the other core, futex", &samples)
+    time(super::WAKE_FUTEX, &samples)
 }
 
 /// A thread that sleeps reading an eventfd. The largest value says that it is over.

@@ -139,11 +139,12 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let engine = shuffle::Options::of(options.work.clone());
     let comparison = pairs::interleave(
         options.pairs,
-        &mut [
-            ("floor", &mut || Ok(Sample::of(&measure(options)?))),
-            ("shuffle", &mut || Ok(Sample::of(&shuffle::measure(&engine)?))),
+        vec![
+            ("floor", Box::new(|| Ok(Sample::of(&measure(options)?)))),
+            ("shuffle", Box::new(|| Ok(Sample::of(&shuffle::measure(&engine)?)))),
         ],
-    )?;
+    )
+    .whole()?;
     comparison.print(options.json);
     Ok(())
 }

@@ -1,69 +1,94 @@
 //! The report's section on latency: some rates, in turns, and the medians of what was found. No state.
 
-use std::error::Error;
-
 use serde::Serialize;
 
+use super::{QUICK_SECONDS, Turns};
 use crate::latency::{self, Latency};
+use crate::pairs::{Failed, spread};
 use crate::shuffle::Engine;
 use crate::stats::{median, range};
 use crate::table::Table;
 
 /// How long a slot spins where it does.
 const SPIN_US: u32 = 2_000;
+/// What a run takes beside what it measures: a ping-pong, a bare socket at the same rate, processes that start.
+const AROUND_SECONDS: f64 = 7.0;
+
+/// Names of loads that goals ask about.
+pub const UNLOADED: &str = "1,000 records/s";
+pub const SPINNING: &str = "1,000 records/s, spinning up to 2,000 us";
 
 /// One load and its runs, one per round.
 #[derive(Debug, Clone, Serialize)]
 pub struct Series {
-    name: String,
-    runs: Vec<Latency>,
+    pub name: String,
+    pub runs: Vec<Latency>,
 }
 
 /// All loads.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Latencies {
-    series: Vec<Series>,
+    pub series: Vec<Series>,
+    /// Those that failed, which have no series.
+    pub failed: Vec<Failed>,
 }
 
-/// The loads, and how each is asked for.
-fn loads(quick: bool) -> Vec<(String, Option<u64>, Option<u32>, u32)> {
+/// How a load is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    name: &'static str,
+    rate: Option<u64>,
+    percent: Option<u32>,
+    spin: u32,
+}
+
+/// The loads. Rates at which other systems are measured, too, are measured there.
+fn loads(quick: bool, beside_peers: bool) -> Vec<Load> {
+    let rate = |name, rate, spin| Load { name, rate: Some(rate), percent: None, spin };
+    let mut loads = vec![rate(UNLOADED, 1_000, 0), rate(SPINNING, 1_000, SPIN_US)];
     if quick {
-        return vec![("1,000 records/s".to_owned(), Some(1_000), None, 0)];
+        return loads;
     }
-    vec![
-        ("1,000 records/s".to_owned(), Some(1_000), None, 0),
-        (format!("1,000 records/s, spinning up to {SPIN_US} us"), Some(1_000), None, SPIN_US),
-        ("100,000 records/s".to_owned(), Some(100_000), None, 0),
-        ("1,000,000 records/s".to_owned(), Some(1_000_000), None, 0),
-        ("half of the most".to_owned(), None, Some(50), 0),
-    ]
+    if !beside_peers {
+        loads.extend([rate("100,000 records/s", 100_000, 0), rate("1,000,000 records/s", 1_000_000, 0)]);
+    }
+    loads.push(Load { name: "half of the most", rate: None, percent: Some(50), spin: 0 });
+    loads
 }
 
-/// Runs each load `rounds` times in turns.
-///
-/// # Errors
-/// A run failed.
-pub fn measure(
-    rounds: u32,
-    seconds: f64,
-    quick: bool,
-    cores: [usize; 2],
-) -> Result<Latencies, Box<dyn Error>> {
-    let loads = loads(quick);
-    let mut series: Vec<Series> =
-        loads.iter().map(|(name, ..)| Series { name: name.clone(), runs: Vec::new() }).collect();
-    for round in 1..=rounds {
-        for ((name, rate, load, spin), series) in loads.iter().zip(&mut series) {
-            let engine = Engine { spin: *spin, ..Engine::default() };
-            let warmup = seconds / 5.0;
-            let options = latency::Options::of(*rate, *load, seconds, warmup, cores, engine);
-            let found =
-                latency::measure(&options).map_err(|error| format!("{name}, round {round}: {error}"))?;
-            eprintln!("round {round} of {rounds}: {name} p50 {:.1} us", found.latency_us.p50);
-            series.runs.push(found);
+/// How long it will take, about.
+pub fn seconds(turns: Turns, beside_peers: bool) -> f64 {
+    let loads = loads(turns.quick, beside_peers).len() as f64;
+    f64::from(turns.rounds) * loads * (turns.seconds * 1.2 + AROUND_SECONDS)
+}
+
+/// Runs each load in turns. One that fails is left out from then on, and named.
+pub fn measure(turns: Turns, beside_peers: bool) -> Latencies {
+    let seconds = if turns.quick { QUICK_SECONDS } else { turns.seconds };
+    let mut loads = loads(turns.quick, beside_peers);
+    let series = loads.iter().map(|load| Series { name: load.name.to_owned(), runs: Vec::new() });
+    let mut found = Latencies { series: series.collect(), failed: Vec::new() };
+    for round in 1..=turns.rounds {
+        let mut at = 0;
+        while let Some(&Load { name, rate, percent, spin }) = loads.get(at) {
+            let engine = Engine { spin, ..Engine::default() };
+            let options = latency::Options::of(rate, percent, seconds, seconds / 5.0, turns.cores, engine);
+            match latency::measure(&options) {
+                Ok(run) => {
+                    eprintln!("round {round} of {}: {name} p50 {:.1} us", turns.rounds, run.latency_us.p50);
+                    found.series[at].runs.push(run);
+                    at += 1;
+                }
+                Err(error) => {
+                    eprintln!("round {round} of {}: {name} failed: {error}", turns.rounds);
+                    found.failed.push(Failed { name: name.to_owned(), error: error.to_string() });
+                    found.series.remove(at);
+                    loads.remove(at);
+                }
+            }
         }
     }
-    Ok(Latencies { series })
+    found
 }
 
 impl Series {
@@ -80,6 +105,13 @@ impl Series {
 }
 
 impl Latencies {
+    /// What valid runs of a load gave: median, least, greatest.
+    pub fn figure(&self, name: &str, of: impl Fn(&Latency) -> f64) -> Option<[f64; 3]> {
+        let series = self.series.iter().find(|series| series.name == name)?;
+        let samples: Vec<f64> = series.runs.iter().filter(|run| run.valid).map(of).collect();
+        (!samples.is_empty()).then(|| spread(&samples))
+    }
+
     /// As a table, with a line for each bare socket below its engine's.
     pub fn table(&self) -> Table {
         let mut table = Table::new([
@@ -119,6 +151,9 @@ impl Latencies {
                 series.median(|run| run.bare_us.p99_99),
                 series.median(|run| run.bare_us.max),
             ]);
+        }
+        for Failed { name, error } in &self.failed {
+            table.row([name.clone(), format!("failed: {}", error.lines().next().unwrap_or_default())]);
         }
         table
     }

@@ -1,38 +1,43 @@
-//! `report`: calibrates, runs floor and shuffle of every shape in turns, and writes a page that says what was found.
+//! `report`: everything in turns, in one run, and a page that says what was found and which goals were reached.
 //!
-//! Always: every figure of the page comes from this one run (those of other systems from one of their own), and the page says
-//! on which machine and how to run it again.
+//! Always: every figure of the page comes from this one run (those of other systems too, unless their file is given), and the
+//! page says on which machine and how to run it again. It is written anew after each part, and a part that fails becomes a
+//! line of it: an hour is not lost to one of them.
 
+mod blame;
+mod goals;
+mod idle;
 mod latency;
 mod machine;
+mod moved;
+mod page;
 mod peers;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::calibrate::{self, Calibration};
-use crate::floor::{self, Checksum};
 use crate::micro::{self, Micro};
 use crate::outcome::print_json;
-use crate::pairs::{self, Comparison, Run, Sample};
-use crate::shuffle::{self, Driver, Engine, Transport};
-use crate::work::{Shape, Work, two_cores};
+use crate::pairs::{Comparison, Failed};
+use crate::sweep::{self, Costs};
+use crate::work::two_cores;
+use idle::Idle;
 use latency::Latencies;
 use machine::Machine;
+use moved::Section;
+use peers::{ASKED, Peers};
 
-/// Payload bytes of the first, short run of each benchmark, from which the length of the others is chosen.
-const BYTES_FIRST: f64 = 32e6;
-/// All records of a run with `--quick`.
-const RECORDS_QUICK: u64 = 20_000;
-/// Lengths of opaque records that are reported.
-const RECORD_BYTES: [u64; 3] = [100, 1_000, 16_000];
+/// How long a timed run takes with `--quick`.
+const QUICK_SECONDS: f64 = 0.2;
 /// Repetitions of each part's measurement.
 const REPETITIONS: u32 = 200;
-/// By how much a run is planned longer than asked for, since the first run may have been slow.
-const MARGIN: f64 = 1.2;
+/// How long a run takes from which constants are fitted.
+const COSTS_SECONDS: f64 = 0.5;
 
 /// Flags of `report`.
 #[derive(Debug, Clone, Args)]
@@ -46,6 +51,9 @@ pub struct Options {
     /// How long a run is to take, about
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
+    /// Minutes after which no part is begun that would not end in time
+    #[arg(long, default_value_t = 58, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    budget: u32,
     /// One round of tiny runs: good for nothing but to see that it works, so it asks for a place of its own
     #[arg(long, requires = "out")]
     quick: bool,
@@ -55,197 +63,190 @@ pub struct Options {
     /// What `compare --out` of benches/peers left, to be part of the page
     #[arg(long, value_name = "FILE")]
     peers: Option<PathBuf>,
+    /// The program of benches/peers, to be run as a part of the report
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "peers")]
+    with_peers: Option<PathBuf>,
     /// Everything as one JSON object on the last line of stdout, too
     #[arg(long)]
     json: bool,
 }
 
-/// Everything that was found.
+/// How often, how long, and where things run.
+#[derive(Debug, Clone, Copy)]
+pub struct Turns {
+    rounds: u32,
+    seconds: f64,
+    quick: bool,
+    cores: [usize; 2],
+}
+
+/// Everything that was found so far.
 #[derive(Debug, Serialize)]
-struct Report {
+pub struct Report {
     machine: Machine,
-    calibration: Calibration,
+    calibration: Option<Calibration>,
+    costs: Option<Costs>,
+    idle: Option<Idle>,
     sections: Vec<Section>,
     latency: Latencies,
-    micro: Micro,
+    peers: Vec<Peers>,
+    micro: Option<Micro>,
+    /// Parts that failed as a whole, or for which there was no time.
+    failed: Vec<Failed>,
+    minutes: f64,
+    quick: bool,
 }
 
-/// Benchmarks that took turns.
-#[derive(Debug, Serialize)]
-struct Section {
-    title: String,
-    comparison: Comparison,
+impl Report {
+    /// Nothing yet, on this machine.
+    fn new(quick: bool) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            machine: Machine::here()?,
+            calibration: None,
+            costs: None,
+            idle: None,
+            sections: Vec::new(),
+            latency: Latencies::default(),
+            peers: Vec::new(),
+            micro: None,
+            failed: Vec::new(),
+            minutes: 0.0,
+            quick,
+        })
+    }
+
+    fn section(&self, id: &str) -> Option<&Comparison> {
+        self.sections.iter().find(|section| section.id == id).map(|section| &section.comparison)
+    }
+
+    /// Everything that failed, by name.
+    fn failures(&self) -> Vec<Failed> {
+        let named = |of: &str, Failed { name, error }: &Failed| Failed {
+            name: format!("{of}: {name}"),
+            error: error.clone(),
+        };
+        let peers = self.peers.iter().flat_map(|peers| &peers.failed).map(|failed| Failed {
+            name: format!("{}: {}", failed.section, failed.name),
+            error: failed.error.clone(),
+        });
+        let sections = self.sections.iter().flat_map(|section| {
+            section.comparison.failed.iter().map(move |failed| named(&section.title, failed))
+        });
+        let latency = self.latency.failed.iter().map(|failed| named("latency", failed));
+        self.failed.iter().cloned().chain(sections).chain(latency).chain(peers).collect()
+    }
 }
 
-/// One benchmark of a section: how it runs some work.
-type Bench<'a> = (&'a str, &'a dyn Fn(Work) -> Result<Sample, Box<dyn Error>>);
+/// Adds to the report.
+type Step<'a> = dyn FnOnce(&mut Report) -> Result<(), Box<dyn Error>> + 'a;
+
+/// A part of the report.
+struct Part<'a> {
+    name: String,
+    /// How long it will take, about.
+    seconds: f64,
+    run: Box<Step<'a>>,
+}
+
+impl<'a> Part<'a> {
+    fn new(
+        name: impl Into<String>,
+        seconds: f64,
+        run: impl FnOnce(&mut Report) -> Result<(), Box<dyn Error>> + 'a,
+    ) -> Self {
+        Self { name: name.into(), seconds, run: Box::new(run) }
+    }
+}
 
 /// Runs everything, and writes the page.
 ///
 /// # Errors
-/// A run failed, a result is wrong, or the page cannot be written.
+/// A part failed, which the page says; or the page cannot be written.
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let machine = Machine::here()?;
-    let peers = peers::page(options.peers.as_deref())?;
-    let quick = options.quick;
-    let calibration = calibrate::measure(&calibrate::Options { cores: options.cores, quick, json: false });
-    let mut sections = vec![keyed(options)?];
-    for bytes in RECORD_BYTES {
-        sections.push(opaque(options, bytes)?);
+    let (rounds, quick) = (if options.quick { 1 } else { options.rounds }, options.quick);
+    let turns = Turns { rounds, seconds: f64::from(options.seconds), quick, cores: options.cores };
+    let mut report = Report::new(quick)?;
+    if let Some(path) = &options.peers {
+        report.peers.push(peers::read(path)?);
     }
-    sections.push(bids(options)?);
-    eprintln!("latency");
-    let (rounds, seconds) = if quick { (1, 0.2) } else { (options.rounds, f64::from(options.seconds)) };
-    let latency = latency::measure(rounds, seconds, quick, options.cores)?;
-    eprintln!("parts");
-    let repetitions = if quick { 3 } else { REPETITIONS };
-    let callgrind = !quick && micro::callgrind::installed();
-    let micro = micro::measure(&micro::Options::all(repetitions, options.cores[0], callgrind))?;
-    let report = Report { machine, calibration, sections, latency, micro };
-    std::fs::write(&options.out, report.page(options, &peers))
-        .map_err(|error| format!("can't write {}: {error}", options.out.display()))?;
-    eprintln!("wrote {}", options.out.display());
+    let start = Instant::now();
+    let parts = parts(options, turns);
+    let mut left: f64 = parts.iter().map(|part| part.seconds).sum();
+    let count = parts.len();
+    for (number, Part { name, seconds, run }) in parts.into_iter().enumerate() {
+        let gone = start.elapsed().as_secs_f64();
+        let about = if quick { String::new() } else { format!(", about {:.0} minutes left", left / 60.0) };
+        eprintln!("[{:.1} min] part {} of {count}: {name}{about}", gone / 60.0, number + 1);
+        left -= seconds;
+        let done = if !quick && gone + seconds > 60.0 * f64::from(options.budget) {
+            Err("there was no time left for it".into())
+        } else {
+            run(&mut report)
+        };
+        if let Err(error) = done {
+            eprintln!("{name} failed: {error}");
+            report.failed.push(Failed { name, error: error.to_string() });
+        }
+        report.minutes = start.elapsed().as_secs_f64() / 60.0;
+        std::fs::write(&options.out, report.page(turns))
+            .map_err(|error| format!("can't write {}: {error}", options.out.display()))?;
+    }
+    eprintln!("wrote {} after {:.0} minutes", options.out.display(), report.minutes);
     if options.json {
         print_json(&report);
     }
-    Ok(())
+    match report.failures().as_slice() {
+        [] => Ok(()),
+        [Failed { name, error }, rest @ ..] => {
+            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+            Err(format!("{name} failed: {error}{more}; the page has the rest").into())
+        }
+    }
 }
 
-fn keyed(options: &Options) -> Result<Section, Box<dyn Error>> {
-    let own = |driver, transport| {
-        move |work| {
-            let engine = Engine { driver, transport, ..Engine::default() };
-            let options = shuffle::Options { engine, ..shuffle::Options::of(work) };
-            Ok(Sample::of(&shuffle::measure(&options)?))
-        }
-    };
-    let (epoll, local) = (own(Driver::Epoll, Transport::Tcp), own(Driver::Auto, Transport::Local));
-    let mut benches: Vec<Bench<'_>> = vec![
-        ("floor", &bare),
-        ("floor with CRC32C", &checked),
-        ("shuffle", &engine),
-        ("shuffle by epoll", &epoll),
+/// All parts, those that goals ask about first.
+fn parts<'a>(options: &'a Options, turns: Turns) -> Vec<Part<'a>> {
+    let Turns { rounds, seconds, quick, cores } = turns;
+    let mut parts = vec![
+        Part::new("what the machine can do", 20.0, move |report| {
+            report.calibration = Some(calibrate::measure(&calibrate::Options { cores, quick, json: false }));
+            Ok(())
+        }),
+        Part::new("constants of the exchange", 60.0, move |report| {
+            report.costs = Some(sweep::costs(COSTS_SECONDS, quick, cores)?);
+            Ok(())
+        }),
+        Part::new("idle", f64::from(rounds) * seconds + 10.0, move |report| {
+            report.idle = Some(idle::measure(turns)?);
+            Ok(())
+        }),
     ];
-    if options.cores == [0, 1] {
-        benches.push(("shuffle within a process", &local));
+    for plan in moved::all(turns) {
+        let (title, seconds) = (plan.title().to_owned(), plan.seconds(turns));
+        parts.push(Part::new(title, seconds, move |report| {
+            report.sections.push(plan.measure(turns));
+            Ok(())
+        }));
     }
-    let work = work(options, Shape::Keyed, 100);
-    section("Pairs of (u64, u64), summed by 100,000 keys".to_owned(), options, &work, &benches)
-}
-
-fn opaque(options: &Options, bytes: u64) -> Result<Section, Box<dyn Error>> {
-    let title = format!("Opaque records of {bytes} bytes, every byte summed");
-    let benches: [Bench<'_>; 3] = [("floor", &bare), ("floor with CRC32C", &checked), ("shuffle", &engine)];
-    section(title, options, &work(options, Shape::Bytes, bytes), &benches)
-}
-
-fn bids(options: &Options) -> Result<Section, Box<dyn Error>> {
-    let title = "Bids with three texts, validated, every field read".to_owned();
-    section(title, options, &work(options, Shape::Bid, 100), &[("shuffle", &engine)])
-}
-
-fn bare(work: Work) -> Result<Sample, Box<dyn Error>> {
-    Ok(Sample::of(&floor::measure(&floor::Options::of(work, Checksum::None))?))
-}
-
-fn checked(work: Work) -> Result<Sample, Box<dyn Error>> {
-    Ok(Sample::of(&floor::measure(&floor::Options::of(work, Checksum::Crc))?))
-}
-
-fn engine(work: Work) -> Result<Sample, Box<dyn Error>> {
-    Ok(Sample::of(&shuffle::measure(&shuffle::Options::of(work))?))
-}
-
-fn work(options: &Options, shape: Shape, record_bytes: u64) -> Work {
-    let keys = if options.quick { 1_000 } else { 100_000 };
-    Work { shape, records: None, keys, record_bytes, cores: options.cores }
-}
-
-/// Runs each once to see how fast it is, then all in turns.
-fn section(
-    title: String,
-    options: &Options,
-    work: &Work,
-    benches: &[Bench<'_>],
-) -> Result<Section, Box<dyn Error>> {
-    eprintln!("{title}");
-    let with = |records: u64| Work { records: Some(records), ..work.clone() };
-    let mut counts = vec![RECORDS_QUICK; benches.len()];
-    if !options.quick {
-        let first = (BYTES_FIRST / work.wire_bytes()) as u64;
-        for ((name, bench), count) in benches.iter().zip(&mut counts) {
-            let sample = bench(with(first)).map_err(|error| format!("{name}: {error}"))?;
-            let wanted = sample.records_per_second * f64::from(options.seconds) * MARGIN;
-            *count = (wanted as u64).max(first);
+    let beside_peers = options.with_peers.is_some() || options.peers.is_some();
+    parts.push(Part::new("latency", latency::seconds(turns, beside_peers), move |report| {
+        report.latency = latency::measure(turns, beside_peers);
+        Ok(())
+    }));
+    if let Some(program) = &options.with_peers {
+        for asked in ASKED {
+            let name = format!("other systems, {}", asked.what);
+            parts.push(Part::new(name, asked.seconds(turns), move |report| {
+                report.peers.push(peers::compare(program, asked, turns)?);
+                Ok(())
+            }));
         }
     }
-    let mut runs: Vec<_> =
-        benches.iter().zip(counts).map(|((_, bench), count)| move || bench(with(count))).collect();
-    let mut runs: Vec<Run<'_>> =
-        benches.iter().zip(&mut runs).map(|((name, _), run)| (*name, run as _)).collect();
-    let rounds = if options.quick { 1 } else { options.rounds };
-    Ok(Section { title, comparison: pairs::interleave(rounds, &mut runs)? })
+    parts.push(Part::new("parts by themselves", 120.0, move |report| {
+        let repetitions = if quick { 3 } else { REPETITIONS };
+        let callgrind = !quick && micro::callgrind::installed();
+        report.micro = Some(micro::measure(&micro::Options::all(repetitions, cores[0], callgrind))?);
+        Ok(())
+    }));
+    parts
 }
-
-impl Report {
-    fn page(&self, options: &Options, peers: &str) -> String {
-        let Options { rounds, seconds, quick, cores: [first, second], .. } = options;
-        let how = if *quick {
-            "One round of tiny runs (`--quick`): **these figures mean nothing**.".to_owned()
-        } else {
-            format!("Medians of {rounds} rounds of about {seconds} s; ends on cores {first} and {second}.")
-        };
-        let mut page = format!(
-            "# Benchmarks\n\nWritten by `tidegate-benches report`. {how}\nIn a round each benchmark runs once, one after the \
-             other, and ratios are taken within rounds, to the first line of the\ntable. The machine is not reserved for \
-             this: rates of different tables, or of different pages, cannot be compared;\nratios within a table can.\n\n\
-             ## Machine\n\n{}\n## What the machine can do\n\n{}\n",
-            self.machine.table(),
-            self.calibration
-        );
-        for section in &self.sections {
-            page.push_str(&format!("## {}\n\n{}\n", section.title, section.comparison.table()));
-        }
-        page.push_str(NOTES);
-        page.push_str(&format!(
-            "## Latency of records that are due at a given rate\n\n{LATENCY}\n{}\n## Parts, on one core\n\n{}\n",
-            self.latency.table(),
-            self.micro.table()
-        ));
-        page.push_str(peers);
-        page.push_str(TAIL);
-        page
-    }
-}
-
-/// What the figures of latency are.
-const LATENCY: &str = "\
-Open loop, records of 16 bytes: arrival minus due time, so stalls of the sender count. *TCP one way* is half a round trip of
-64 bytes between threads that sleep; *bare socket* sends the same due times by blocking writes and reads (by spinning ones
-where the engine spins). Medians of rounds; a run that achieves less than 99 % of its rate is not valid.
-";
-
-/// What the tables mean.
-const NOTES: &str = "\
-CPU is processor time per record, warm-up included: of the two TaskManagers since the job was submitted (without the
-JobManager), of the floor's two processes from their start. *floor* is two processes that move the
-same records without an engine: no credits, no tasks, no control plane, and no checksum unless the line says so; what was
-tried to make it fast is in `benches/src/floor/mod.rs`. *shuffle* is the engine with everything on: credits, CRC32C of each
-payload, validation, control plane. Bids have no floor, since their records need the engine's format.
-
-";
-
-/// The end of every page.
-const TAIL: &str = "\
-## Again
-
-```
-cargo build --release -p tidegate-benches
-target/release/tidegate-benches report
-```
-
-## Not measured
-
-More than one producer, consumer or channel, and skew (`sweep` does); checkpoints while records flow; recovery; state
-larger than a cache; a network other than loopback; zero-copy sends, which loopback cannot do.
-";

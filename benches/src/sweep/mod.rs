@@ -1,11 +1,10 @@
 //! `sweep`: how the exchange's costs grow with the size of records, the number of channels, fan-out, the size of segments,
-//! skew and broadcast; and the constants of a cost model that is fitted to all runs.
+//! skew, broadcast and the flush interval; and the constants of a cost model that is fitted to all runs.
 //!
 //! Always: every run is checked (each record came once), rounds take all points in turns, and figures are medians of rounds.
 
 mod fit;
 mod plot;
-mod run;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -14,13 +13,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::exchange::{self, Found, Setup, Side, wire_bytes};
 use crate::outcome::print_json;
 use crate::stats::{median, range};
 use crate::table::Table;
 use crate::work::two_cores;
-use fit::{Fit, NAMES, Row, fit};
+pub use fit::{Fit, NAMES};
+use fit::{Row, fit};
 use plot::{Chart, Line, Point, number};
-use run::{Found, Setup, Side, wire_bytes};
 
 /// How long a run takes with `--quick`.
 const QUICK: Duration = Duration::from_millis(20);
@@ -40,6 +40,8 @@ pub enum What {
     Skew,
     /// Consumers of the same records, 1 to 64
     Broadcast,
+    /// Milliseconds that a partly filled segment of one of 1,000 channels waits for more, 0 to 100
+    Flush,
 }
 
 /// Flags of `sweep`.
@@ -93,10 +95,17 @@ struct Sweep {
 #[derive(Debug, Clone, Serialize)]
 struct Sweeps {
     sweeps: Vec<Sweep>,
+    #[serde(flatten)]
+    costs: Costs,
+}
+
+/// The constants of the cost model.
+#[derive(Debug, Clone, Serialize)]
+pub struct Costs {
     /// Processor time of the sending thread, if there are enough runs to tell.
-    sender: Option<Fit>,
+    pub sender: Option<Fit>,
     /// And of the receiving one.
-    receiver: Option<Fit>,
+    pub receiver: Option<Fit>,
 }
 
 impl What {
@@ -108,6 +117,7 @@ impl What {
             Self::Segment => "segment",
             Self::Skew => "skew",
             Self::Broadcast => "broadcast",
+            Self::Flush => "flush",
         }
     }
 
@@ -120,6 +130,7 @@ impl What {
             Self::Segment => "bytes of a segment",
             Self::Skew => "per cent of records on one channel of 1,000, beside its share",
             Self::Broadcast => "consumers of each record",
+            Self::Flush => "ms that a segment of 1,000 channels waits for more",
         }
     }
 
@@ -129,6 +140,8 @@ impl What {
             Self::Segment => format!("{} KiB", x / 1_024.0),
             Self::Skew => format!("{x} %"),
             Self::Fanout => format!("{x} x {x}"),
+            Self::Flush if x < 1.0 => "0 ms".to_owned(),
+            Self::Flush => format!("{x} ms"),
             _ => number(x),
         }
     }
@@ -169,12 +182,22 @@ impl What {
             Self::Broadcast => [1, 2, 4, 8, 16, 32, 64]
                 .map(|consumers| (f64::from(consumers), Setup { consumers, broadcast: true, ..one }))
                 .to_vec(),
+            // No waiting has a place on a logarithmic axis, too.
+            Self::Flush => [(0.1, 0), (1.0, 1), (3.0, 3), (10.0, 10), (30.0, 30), (100.0, 100)]
+                .map(|(x, flush_ms)| {
+                    let many = Setup { producers: 25, consumers: 40, segment_bytes: 8 << 10, ..one };
+                    (x, Setup { flush_ms, ..many })
+                })
+                .to_vec(),
         };
         let few = |(_, setup): &(f64, Setup)| setup.producers * setup.consumers <= 100;
         if !quick {
             return all;
         }
-        all.into_iter().filter(|point| few(point) || self == Self::Skew).take(5).collect()
+        all.into_iter()
+            .filter(|point| few(point) || matches!(self, Self::Skew | Self::Flush))
+            .take(5)
+            .collect()
     }
 }
 
@@ -185,11 +208,7 @@ impl What {
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let whats = options.what.map_or_else(|| What::value_variants().to_vec(), |what| vec![what]);
     let sweeps = whats.into_iter().map(|what| sweep(what, options)).collect::<Result<Vec<_>, _>>()?;
-    let sweeps = Sweeps {
-        sender: fitted(&sweeps, |found| found.sender),
-        receiver: fitted(&sweeps, |found| found.receiver),
-        sweeps,
-    };
+    let sweeps = Sweeps { costs: Costs::of(&sweeps), sweeps };
     if let Some(dir) = &options.out {
         sweeps.draw(dir)?;
     }
@@ -199,6 +218,17 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         sweeps.print();
     }
     Ok(())
+}
+
+/// The constants alone, from one short run of every point of the sweeps that tell them apart.
+///
+/// # Errors
+/// A run failed.
+pub fn costs(seconds: f64, quick: bool, cores: [usize; 2]) -> Result<Costs, Box<dyn Error>> {
+    let options = Options { what: None, seconds, rounds: 1, quick, out: None, cores, json: false };
+    let whats = [What::Record, What::Channels, What::Segment];
+    let sweeps = whats.into_iter().map(|what| sweep(what, &options)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Costs::of(&sweeps))
 }
 
 fn sweep(what: What, options: &Options) -> Result<Sweep, Box<dyn Error>> {
@@ -213,7 +243,7 @@ fn sweep(what: What, options: &Options) -> Result<Sweep, Box<dyn Error>> {
         .collect();
     for round in 1..=rounds {
         for point in &mut points {
-            let found = run::run(&point.setup, time, options.cores)
+            let found = exchange::run(&point.setup, time, options.cores)
                 .map_err(|error| format!("{} {}, round {round}: {error}", what.name(), point.label))?;
             eprintln!(
                 "round {round} of {rounds}: {} {} {:.2} M records/s",
@@ -238,6 +268,36 @@ fn fitted(sweeps: &[Sweep], side: fn(&Found) -> Side) -> Option<Fit> {
         })
         .collect();
     fit(&rows)
+}
+
+impl Costs {
+    fn of(sweeps: &[Sweep]) -> Self {
+        Self {
+            sender: fitted(sweeps, |found| found.sender),
+            receiver: fitted(sweeps, |found| found.receiver),
+        }
+    }
+
+    /// As a table.
+    pub fn table(&self) -> Table {
+        let [record, byte, train, wake] = NAMES;
+        let mut table = Table::new(["CPU, ns", record, byte, train, wake, "residual", "worst"]);
+        for (name, fit) in [("sender", &self.sender), ("receiver", &self.receiver)] {
+            match fit {
+                Some(Fit { costs: [record, byte, train, wake], residual, worst }) => table.row([
+                    name.to_owned(),
+                    format!("{record:.2}"),
+                    format!("{byte:.3}"),
+                    format!("{train:.0}"),
+                    format!("{wake:.0}"),
+                    format!("{:.0} %", residual * 100.0),
+                    format!("{:.0} %", worst * 100.0),
+                ]),
+                None => table.row([name.to_owned(), "too few runs, or all alike".to_owned()]),
+            }
+        }
+        table
+    }
 }
 
 impl Measured {
@@ -292,28 +352,7 @@ impl Sweeps {
         for sweep in &self.sweeps {
             println!("{}", sweep.table());
         }
-        print!("{}", self.costs());
-    }
-
-    /// The constants.
-    fn costs(&self) -> Table {
-        let [record, byte, train, wake] = NAMES;
-        let mut table = Table::new(["CPU, ns", record, byte, train, wake, "residual", "worst"]);
-        for (name, fit) in [("sender", &self.sender), ("receiver", &self.receiver)] {
-            match fit {
-                Some(Fit { costs: [record, byte, train, wake], residual, worst }) => table.row([
-                    name.to_owned(),
-                    format!("{record:.2}"),
-                    format!("{byte:.3}"),
-                    format!("{train:.0}"),
-                    format!("{wake:.0}"),
-                    format!("{:.0} %", residual * 100.0),
-                    format!("{:.0} %", worst * 100.0),
-                ]),
-                None => table.row([name.to_owned(), "too few runs, or all alike".to_owned()]),
-            }
-        }
-        table
+        print!("{}", self.costs.table());
     }
 
     /// A chart of rates and one of costs for each.
