@@ -20,7 +20,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_t
 use tidegate_arena::{Arena, Shard};
 use tidegate_exchange::endpoint::{Connector, Mailbox};
 use tidegate_exchange::{Endpoint, Exchange, ExchangeConfig, LocalHub, SlotId};
-use tidegate_ring::{DriverReport, RingError, UringConfig};
+use tidegate_ring::{DriverReport, ModeReason, RingError, SendMode, UringConfig};
 use tidegate_stream::Jobs;
 use tidegate_stream::files::FileEvent;
 use tidegate_stream::pool::ReaderPool;
@@ -296,14 +296,22 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 pub(crate) fn driver_report(
     report: &DriverReport,
     chosen: Chosen,
+    send: SendMode,
     pages: &str,
     transport: String,
 ) -> tidegate_rpc::DriverReport {
     let instead = chosen.obstacle().map(|obstacle| format!(", not io_uring: {obstacle}")).unwrap_or_default();
+    // The first word is what was asked for, where the driver leaves a choice.
+    let send_mode = match (send, report.send_mode_reason) {
+        (_, Some(ModeReason::OnlyPlain)) | (SendMode::Fixed | SendMode::Plain | SendMode::Zc, _) => {
+            report.send_mode.to_string()
+        }
+        (SendMode::Auto, _) => format!("auto ({} at first)", report.send_mode),
+    };
     tidegate_rpc::DriverReport {
         driver: format!("{} [{}]{instead}", report.driver, report.setup),
         rung: report.registration.to_string(),
-        send_mode: report.send_mode.to_string(),
+        send_mode,
         pages: pages.to_owned(),
         transport,
     }

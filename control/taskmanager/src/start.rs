@@ -233,7 +233,7 @@ impl TaskManager {
             record_max: shape.record_max,
             links_per_slot: connections,
             memory: memory::registered(&config.plan),
-            driver: driver_report(&report, driver, &pages, transport),
+            driver: driver_report(&report, driver, config.send, &pages, transport),
             cancel_max: config.cancel_max,
         };
         let (stop, stopped) = mpsc::channel(1);

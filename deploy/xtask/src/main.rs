@@ -5,6 +5,7 @@
 //! `N passed, N failed` and the exit status is 0 exactly when the second number is 0.
 #![forbid(unsafe_code)]
 
+mod e2e;
 mod fuzz;
 #[cfg(test)]
 mod links;
@@ -19,12 +20,17 @@ use steps::Step;
 
 const USAGE: &str = "\
 usage: cargo xtask test|faults [--only STEP]
+       cargo xtask e2e [--all] [--driver D] [--transport T] [--send S] [FILTER]
        cargo xtask fuzz [--seconds N] [--target NAME] [--bootstrap]
        cargo xtask steps
 
-  test      format, clippy, build, unit tests, end-to-end tests, manifests, doc tests, seeds
-            of the simulation, loom models
+  test      format, clippy, build, unit tests, end-to-end tests, the most important of them on
+            every driver, transport and send mode, manifests, doc tests, seeds of the simulation,
+            loom models
   faults    what needs root: namespaces, killed sockets, an ordinary user (skips say why)
+  e2e       the end-to-end tests, or those whose names contain FILTER, on every driver (io_uring,
+            epoll), transport (tcp, shm, auto) and send mode (auto, fixed, plain, zc), or on the
+            combinations that are named; forced modes need what `tidegate doctor` asks for
   fuzz      every fuzz target for N seconds each (60), with a nightly toolchain and cargo-fuzz
   steps     the steps of test and faults, with their command lines
 
@@ -34,16 +40,8 @@ usage: cargo xtask test|faults [--only STEP]
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
         Ok(Call::Run { all, only }) => run(all, &only),
-        Ok(Call::Fuzz(wanted)) => match fuzz::run(&wanted, &workspace_root()) {
-            Ok(table) => {
-                println!("\n{table}");
-                ExitCode::SUCCESS
-            }
-            Err(complaint) => {
-                eprintln!("\nxtask: {complaint}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok(Call::E2e(wanted)) => show(e2e::run(&wanted, &workspace_root())),
+        Ok(Call::Fuzz(wanted)) => show(fuzz::run(&wanted, &workspace_root())),
         Ok(Call::List) => {
             for step in steps::test().iter().chain(&steps::faults()) {
                 println!("{:<10} {}", step.name, step.command_line());
@@ -61,10 +59,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints a table, or why there is none.
+fn show(table: Result<String, String>) -> ExitCode {
+    match table {
+        Ok(table) => {
+            println!("\n{table}");
+            ExitCode::SUCCESS
+        }
+        Err(complaint) => {
+            eprintln!("\nxtask: {complaint}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
 enum Call {
     Run { all: Vec<Step>, only: Vec<String> },
+    E2e(e2e::Wanted),
     Fuzz(fuzz::Wanted),
     List,
     Help,
@@ -75,6 +88,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Call, String> {
     let all = match arguments.next().as_deref() {
         Some("test") => steps::test(),
         Some("faults") => steps::faults(),
+        Some("e2e") => return e2e::parse(arguments).map(Call::E2e),
         Some("fuzz") => return fuzz::parse(arguments).map(Call::Fuzz),
         Some("steps") => return Ok(Call::List),
         None | Some("help" | "--help" | "-h") => return Ok(Call::Help),

@@ -42,6 +42,8 @@ pub fn test() -> Vec<Step> {
         Step::new("build", "test --workspace --no-run"),
         Step::new("unit", "test --workspace --lib --bins --examples"),
         Step::new("e2e", "test --workspace --test *"),
+        // What those leave at its defaults, in every combination: a minute and a half.
+        Step::new("matrix", "run --quiet --package tidegate-xtask -- e2e --all matrix"),
         // Ignored there, so that what is skipped for want of a program is seen here.
         Step::new("manifests", "test --workspace --test manifests -- --ignored --nocapture"),
         Step::new("doc", "test --workspace --doc"),

@@ -191,17 +191,6 @@ pub enum Driver {
     Epoll,
 }
 
-impl Driver {
-    /// The word for it on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::IoUring => "io_uring",
-            Self::Epoll => "epoll",
-        }
-    }
-}
-
 /// `--send`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Send {
@@ -354,12 +343,34 @@ pub struct DemoArgs {
     /// What drives the network of its TaskManagers
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     pub driver: Driver,
+    /// How they send payloads; with epoll always as plain
+    #[arg(long, value_enum, default_value_t = Send::Auto)]
+    pub send: Send,
+    /// What is between them
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub transport: Transport,
     /// Input lines per second, to watch it work
     #[arg(long, value_name = "R")]
     pub rate: Option<u64>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl DemoArgs {
+    /// What its TaskManagers are told of it.
+    pub(crate) fn engine(&self) -> [String; 3] {
+        fn word(value: &impl ValueEnum) -> String {
+            let value = value.to_possible_value().expect("invariant: no value of these flags is skipped");
+            value.get_name().to_owned()
+        }
+        let Self { driver, send, transport, .. } = self;
+        [
+            format!("--driver={}", word(driver)),
+            format!("--send={}", word(send)),
+            format!("--transport={}", word(transport)),
+        ]
+    }
 }
 
 /// Flags of `jobs`.

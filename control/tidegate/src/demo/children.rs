@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cli::args::Driver;
 use crate::cli::exit::{Exit, Failure};
 use crate::limits::{CHILD_STOP_MAX, START_MAX};
 
@@ -43,7 +42,7 @@ impl Cluster {
         folder: &Path,
         taskmanagers: u32,
         slots: u32,
-        driver: Driver,
+        engine: &[String],
     ) -> Result<Self, Failure> {
         let directory = folder.join("jobmanager");
         let any = "127.0.0.1:0";
@@ -59,8 +58,8 @@ impl Cluster {
         cluster.rest = rest;
         for number in 1..=taskmanagers {
             let slots = slots.to_string();
-            let role = ["taskmanager", "--jobmanager", &rpc, "--slots", &slots, "--driver", driver.name()];
-            let line = [&role[..], &["-D", TASKMANAGER_SIZE]].concat();
+            let role = ["taskmanager", "--jobmanager", &rpc, "--slots", &slots, "-D", TASKMANAGER_SIZE];
+            let line: Vec<&str> = role.into_iter().chain(engine.iter().map(String::as_str)).collect();
             let (taskmanager, _) = Role::start(&format!("taskmanager-{number}"), folder, &line)?;
             cluster.children.insert(0, taskmanager);
         }

@@ -58,7 +58,7 @@ pub(crate) fn run(data: &DemoData, args: &DemoArgs) -> Result<(), Failure> {
     progress.say(&format!(
         "starting 1 JobManager and {TASKMANAGERS} TaskManagers with {SLOTS} slots each on loopback"
     ));
-    let mut cluster = Cluster::start(&folder, TASKMANAGERS, SLOTS, args.driver)?;
+    let mut cluster = Cluster::start(&folder, TASKMANAGERS, SLOTS, &args.engine())?;
     let client = Client::new(&cluster.rest)?;
     wait_for_slots(&client, &mut cluster, &signals)?;
 

@@ -2,16 +2,18 @@
 //! container whose profile is ours.
 
 use std::path::Path;
-use std::process::Command;
 
 use crate::demo;
 use crate::support::cluster::Cluster;
 use crate::support::job::Job;
 use crate::support::output::check;
-use crate::support::process::{Finished, Process, TIDEGATE, tidegate};
+use crate::support::process::{Finished, Process, product, tidegate};
 use crate::support::random::Random;
 use crate::support::seccomp::{IoUring, confine};
 use crate::support::{WHOLE_JOB, http, input, oracle};
+
+/// What is chosen without flags, whatever the options are under which all tests run.
+const AS_SHIPPED: &[&str] = &["--driver", "auto", "--send", "auto"];
 
 /// `tidegate run wordcount` with `flags`; what comes out, if it succeeds, is what the oracle says.
 fn run_wordcount(flags: &[&str]) -> Finished {
@@ -22,8 +24,9 @@ fn run_wordcount(flags: &[&str]) -> Finished {
     let mut line = vec!["run", "wordcount", "--parallelism", "3"];
     line.extend(flags);
     line.extend(["--", "--input", path(&text), "--output", path(&output)]);
-    let mut command = Command::new(TIDEGATE);
-    command.args(line).env("TIDEGATE_LOG", "warn");
+    let line: Vec<String> = line.into_iter().map(str::to_owned).collect();
+    let mut command = product(&line);
+    command.env("TIDEGATE_LOG", "warn");
     let mut process = Process::start_command("wordcount", folder.path(), command);
     let status = process.wait(WHOLE_JOB);
     let finished = Finished { status, stdout: process.lines().join("\n"), stderr: process.errors() };
@@ -95,10 +98,10 @@ fn under_the_profile_for_containers_a_job_runs_on_io_uring() {
         );
         // It would not start on anything else, and what is chosen without the flag is said.
         succeeds(run_wordcount(&["--driver", "io_uring"]));
-        let chosen = succeeds(run_wordcount(&[]));
+        let chosen = succeeds(run_wordcount(AS_SHIPPED));
         assert!(!chosen.stderr.contains("on epoll instead of"), "{}", chosen.stderr);
 
-        let mut cluster = Cluster::start(2, &[]);
+        let mut cluster = Cluster::start(2, AS_SHIPPED);
         for process in &cluster.taskmanagers {
             let lines = process.lines();
             let ready = lines.iter().find(|line| line.starts_with("ready")).expect("it is registered");
@@ -120,14 +123,14 @@ fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
         let refused = run_wordcount(&["--driver", "io_uring"]);
         // Its host is judged before anything is allocated.
         assert_eq!(refused.status.code(), Some(2), "{refused:#?}");
-        let chosen = succeeds(run_wordcount(&[]));
+        let chosen = succeeds(run_wordcount(AS_SHIPPED));
         assert!(
             chosen.stderr.contains("on epoll instead of io_uring: container: a seccomp"),
             "{}",
             chosen.stderr
         );
 
-        let mut cluster = Cluster::start(2, &[]);
+        let mut cluster = Cluster::start(2, AS_SHIPPED);
         let list = cluster.get("/taskmanagers").expect("the JobManager is there");
         for one in list["taskmanagers"].as_array().expect("a list") {
             let id = one["id"].as_str().expect("an id");
@@ -164,7 +167,7 @@ fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "the profile names calls that other processors never had")]
 fn where_nothing_may_be_registered_the_demo_and_a_job_run_all_the_same() {
     in_a_container(IoUring::NothingRegistered, || {
-        succeeds(run_wordcount(&[]));
+        succeeds(run_wordcount(AS_SHIPPED));
         succeeds_with_the_demo();
     });
 }
@@ -178,7 +181,7 @@ fn where_only_buffers_may_not_be_registered_io_uring_is_used_without() {
         return;
     }
     in_a_container(IoUring::NoBuffersRegistered, || {
-        let cluster = Cluster::start(1, &["--driver", "io_uring"]);
+        let cluster = Cluster::start(1, &["--driver", "io_uring", "--send", "auto"]);
         let metrics = http::get(cluster.rest, "/metrics").expect("the JobManager is there").body;
         let wanted = "driver=\"io_uring\",registration=\"unregistered\"} 1";
         assert!(metrics.contains(wanted), "{metrics}");
@@ -191,7 +194,8 @@ fn where_only_buffers_may_not_be_registered_io_uring_is_used_without() {
 fn succeeds_with_the_demo() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let work = folder.path().join("demo");
-    let finished = tidegate(folder.path(), WHOLE_JOB, &["demo", "--json", "--dir", path(&work)]);
+    let finished =
+        tidegate(folder.path(), WHOLE_JOB, &["demo", "--json", "--dir", path(&work), "--driver", "auto"]);
     demo::agrees(&succeeds(finished).stdout);
 }
 

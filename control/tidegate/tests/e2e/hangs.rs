@@ -15,6 +15,7 @@ use tidegate::{Args, Job, JobResult, Jobs, MapFunction, RuntimeContext, TaskErro
 
 use crate::kills::all_segments_free;
 use crate::support::cluster::{Cluster, SLOTS};
+use crate::support::engine::applied;
 use crate::support::job;
 use crate::support::output::{Expected, Table, check, pending};
 use crate::support::{SOON, WHOLE_JOB, wait_for};
@@ -37,7 +38,7 @@ const RATE: u64 = 2_000;
 fn binary(arguments: &[String]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", "hangs::the_binary_with_the_job_that_hangs", "--quiet", "--nocapture"]);
-    command.env(LINE, arguments.join(&SPACE.to_string()));
+    command.env(LINE, applied(arguments).join(&SPACE.to_string()));
     command
 }
 

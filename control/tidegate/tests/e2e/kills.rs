@@ -24,7 +24,7 @@ enum Fault {
     JobManager,
     /// Both at once.
     Both,
-    /// A TCP connection between two TaskManagers is shut down.
+    /// A connection between two TaskManagers is shut down.
     Connection,
 }
 

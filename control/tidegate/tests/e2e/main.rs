@@ -14,8 +14,11 @@
 //! | `plans.rs` | does a TaskManager keep to its plan, and is a job refused that its slots have no room for? |
 //! | `bad_input.rs` | does bad input get a clear error and lose nothing? |
 //! | `outputs.rs` | which output folders are refused, and what is left in them? |
+//! | `matrix.rs` | does the most important of all this hold on every driver, transport and send mode? |
 //! | `readme.rs` | does the job in the README run? |
 //! | `needs_root.rs` | faults that only root can make; `cargo xtask faults` runs them |
+//!
+//! All of them run on any driver, transport and send mode: `cargo xtask e2e` sets `TIDEGATE_E2E` (`support/engine.rs`).
 //!
 //! `TIDEGATE_SEED=…` repeats the random choices of a run; the seed is printed with every failure.
 
@@ -27,6 +30,7 @@ mod jobs;
 mod kills;
 mod large_state;
 mod latency;
+mod matrix;
 mod needs_root;
 mod outgrown;
 mod outputs;

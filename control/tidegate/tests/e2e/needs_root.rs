@@ -49,7 +49,7 @@ fn path(path: &Path) -> &str {
 fn a_connection_killed_by_the_kernel_is_survived() {
     skip_without!(&["ss", "-K", "src", "127.255.255.254"]);
     let mut random = Random::announced("killed connections");
-    let mut cluster = Cluster::start(2, &[]);
+    let mut cluster = Cluster::start(2, &["--transport", "tcp"]);
     let output = cluster.output("out");
     let mut watch = Watch::start(&output, oracle::delays(&input::flights_text()));
     let flights = input::flights();

@@ -19,6 +19,7 @@ use tidegate::{Args, Job, JobResult, Jobs, MapFunction, SourceContext, TaskError
 use crate::kills::all_segments_free;
 use crate::plans::Ledger;
 use crate::support::cluster::{Cluster, SLOTS};
+use crate::support::engine::applied;
 use crate::support::job;
 use crate::support::output::{Expected, Table, check};
 use crate::support::{SOON, WHOLE_JOB, wait_for};
@@ -45,7 +46,7 @@ const BURST_BYTES: usize = 1 << 30;
 fn binary(arguments: &[String]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", "outgrown::the_binary_with_the_jobs_that_outgrow", "--quiet", "--nocapture"]);
-    command.env(LINE, arguments.join(&SPACE.to_string()));
+    command.env(LINE, applied(arguments).join(&SPACE.to_string()));
     command
 }
 

@@ -1,12 +1,11 @@
 //! Output folders: which are refused before anything is written, and what is left in them when a job ends early.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::support::cluster::{Cluster, processes_of};
 use crate::support::job::Job;
 use crate::support::output::{Expected, check, committed, pending};
-use crate::support::process::{Finished, Process, TIDEGATE, tidegate};
+use crate::support::process::{Finished, Process, product, tidegate};
 use crate::support::random::Random;
 use crate::support::{SOON, WHOLE_JOB, input, oracle, wait_for};
 
@@ -76,8 +75,10 @@ fn an_output_may_be_named_from_where_one_stands() {
     let below = folder.path().join("below");
     std::fs::create_dir(&below).expect("the folder can be written");
     for (given, output) in [("../out", "out"), ("./in//here/.", "below/in/here")] {
-        let mut command = Command::new(TIDEGATE);
-        command.arg("run").args(work.arguments(given, "1000000")).current_dir(&below);
+        let line: Vec<_> =
+            std::iter::once("run".to_owned()).chain(work.arguments(given, "1000000")).collect();
+        let mut command = product(&line);
+        command.current_dir(&below);
         let mut run = Process::start_command(&output.replace('/', "-"), folder.path(), command);
         assert!(run.wait(WHOLE_JOB).success(), "{}", run.errors());
         check(&folder.path().join(output), work.expected.clone());

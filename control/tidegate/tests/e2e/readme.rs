@@ -8,6 +8,7 @@ use tidegate::Jobs;
 use tidegate::cli::App;
 use tidegate::cli::exit::Exit;
 
+use crate::support::engine::applied;
 use crate::support::output::{committed, pending};
 use crate::support::{input, oracle};
 
@@ -42,8 +43,9 @@ fn runs(folder: &Path, name: impl Fn(&Path) -> String) {
     let output = folder.join("output");
     let run = || {
         let (input, output) = (name(&flights), name(&output));
-        let words = ["miles", "run", "miles", "--parallelism", "3", "--"];
-        let line = words.into_iter().chain(["--input", &input, "--output", &output]).map(OsString::from);
+        let words = ["run", "miles", "--parallelism", "3", "--", "--input", &input, "--output", &output];
+        let words = applied(&words.map(str::to_owned));
+        let line = std::iter::once("miles".to_owned()).chain(words).map(OsString::from);
         App::new(Jobs::new([("miles", job::miles)])).run_with(line)
     };
     assert_eq!(run(), Exit::Ok);

@@ -74,6 +74,8 @@ pub struct SlotRunner<R: Ring> {
     waits: u64,
     metrics_at_ns: u64,
     board: Board,
+    /// Free segments, as the board says.
+    shown_free: u32,
     idle_since_ns: Option<u64>,
     /// It does not sleep before this time, because it spins.
     awake_until_ns: u64,
@@ -119,6 +121,7 @@ where
             turns: 0,
             waits: 0,
             board: Board::default(),
+            shown_free: 0,
             idle_since_ns: None,
             awake_until_ns: 0,
             memory: MemoryUse::default(),
@@ -174,7 +177,7 @@ where
         }
         self.watch_stall(now);
         let retry = (!self.outbox.is_empty()).then(|| now + EVENTS_RETRY_NS);
-        let metrics = (!self.attempts.is_empty()).then_some(self.metrics_at_ns);
+        let metrics = self.has_news().then_some(self.metrics_at_ns);
         let until = self.next_timer_ns().into_iter().chain(retry).chain(metrics).min();
         let until = until.map(|at| at.saturating_sub(self.config.spin_ns));
         if self.config.spin_ns > 0 && until.is_some_and(|at| at <= now) {
@@ -538,11 +541,17 @@ where
 
     fn report(&mut self) {
         let now = self.exchange.ports.now_ns();
-        if now < self.metrics_at_ns || self.attempts.is_empty() {
+        if now < self.metrics_at_ns || !self.has_news() {
             return;
         }
         self.metrics_at_ns = now.saturating_add(self.config.metrics_interval_ns);
         self.publish();
+    }
+
+    /// True if the numbers may change: after the last attempt, until neighbours that cancel theirs later have given back what
+    /// they hold of this slot's segments, of which nobody wakes it.
+    fn has_news(&self) -> bool {
+        !self.attempts.is_empty() || self.shown_free < self.exchange.ports.segments()
     }
 
     /// Shows this slot's numbers on `board` from now on.
@@ -555,11 +564,12 @@ where
         let memory = self.memory();
         let (attempts, ports) = (&self.attempts, &mut self.exchange.ports);
         ports.offer_latencies();
-        let (turns, waits) = (self.turns, self.waits);
+        self.shown_free = ports.segments_free();
+        let (turns, waits, free) = (self.turns, self.waits, self.shown_free);
         self.board.write(|metrics| {
             write_tasks(attempts.iter().flat_map(|attempt| &attempt.tasks), ports, &mut metrics.tasks);
             (metrics.turns, metrics.waits) = (turns, waits);
-            (metrics.segments_free, metrics.segments) = (ports.segments_free(), ports.segments());
+            (metrics.segments_free, metrics.segments) = (free, ports.segments());
             metrics.exchange = ports.counters();
             metrics.memory = memory;
         });

@@ -13,9 +13,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::cgroup::Cgroup;
-use super::http;
 use super::process::{Finished, Process, Program, product, run};
 use super::{SOON, wait_for};
+use super::{engine, http};
 
 /// Slots of each TaskManager.
 pub const SLOTS: usize = 2;
@@ -153,12 +153,19 @@ impl Cluster {
         (answer.status == 200).then(|| answer.json())
     }
 
-    /// Waits until exactly so many slots are registered.
+    /// Waits until exactly so many slots are registered, by TaskManagers that run as they were told to.
     pub fn wait_slots(&self, slots: usize) {
-        wait_for(&format!("{slots} slots"), SOON, || {
+        let list = wait_for(&format!("{slots} slots"), SOON, || {
             let overview = self.get("/overview")?;
-            (overview["slots-total"].as_u64()? == slots as u64).then_some(())
+            if overview["slots-total"].as_u64()? != slots as u64 {
+                return None;
+            }
+            self.get("/taskmanagers")
         });
+        let arguments = engine::applied(&[&["taskmanager".to_owned()], self.flags.as_slice()].concat());
+        for taskmanager in list["taskmanagers"].as_array().expect("a list") {
+            engine::check(&arguments, taskmanager);
+        }
     }
 
     /// `tidegate submit JOB --jobmanager … ARGUMENTS`, run to its end.

@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 pub mod cluster;
+pub mod engine;
 pub mod http;
 pub mod input;
 pub mod job;

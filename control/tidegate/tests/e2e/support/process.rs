@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::engine::applied;
 use super::wait_for;
 
 /// The binary under test.
@@ -24,7 +25,7 @@ pub type Program = fn(&[String]) -> Command;
 /// The one that ships.
 pub fn product(arguments: &[String]) -> Command {
     let mut command = Command::new(TIDEGATE);
-    command.args(arguments);
+    command.args(applied(arguments));
     command
 }
 

@@ -1,13 +1,14 @@
-//! Finding and cutting the TCP connections between two processes.
+//! Finding and cutting the connections between two processes: over TCP, and the sockets beside shared memory.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::Shutdown;
+use rustix::net::{AddressFamily, Shutdown, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-/// One end of an established connection: a descriptor of a process, and the addresses as the kernel prints them.
+/// One end of an established connection: a descriptor of a process, and the addresses as the kernel prints them; those that
+/// share memory have none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     pub descriptor: i32,
@@ -34,17 +35,43 @@ fn readable(address: &str) -> String {
 pub fn between(from: u32, to: u32) -> Vec<End> {
     let theirs = established(to);
     let meets = |end: &End| theirs.iter().any(|other| other.local == end.remote && other.remote == end.local);
-    established(from).into_iter().filter(meets).collect()
+    established(from).into_iter().filter(meets).chain(neighbours(from, to)).collect()
+}
+
+/// The Unix sockets of `from` whose other end `to` made or accepted.
+fn neighbours(from: u32, to: u32) -> impl Iterator<Item = End> {
+    let is_one = move |descriptor: &i32| {
+        let Ok(socket) = take(from, *descriptor) else { return false };
+        let unix = sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX);
+        unix && sockopt::socket_peercred(&socket).is_ok_and(|peer| peer.pid.as_raw_pid() as u32 == to)
+    };
+    let end = |descriptor| End { descriptor, local: String::new(), remote: String::new() };
+    sockets(from).map(|(descriptor, _)| descriptor).filter(is_one).map(end)
 }
 
 /// Shuts one end down in both directions, as a broken network would, from outside of its process. Needs no root
 /// for a child of ours; an error where the kernel or a sandbox refuses.
 pub fn cut(process: u32, end: &End) -> Result<(), String> {
+    let socket = take(process, end.descriptor)?;
+    rustix::net::shutdown(socket, Shutdown::Both).map_err(|error| format!("shutdown: {error}"))
+}
+
+/// A descriptor of another process, as one of ours.
+fn take(process: u32, descriptor: i32) -> Result<OwnedFd, String> {
     let id = Pid::from_raw(process as i32).ok_or("no such process")?;
     let handle = pidfd_open(id, PidfdFlags::empty()).map_err(|error| format!("pidfd_open: {error}"))?;
-    let socket = pidfd_getfd(handle.as_fd(), end.descriptor, PidfdGetfdFlags::empty())
-        .map_err(|error| format!("pidfd_getfd: {error}"))?;
-    rustix::net::shutdown(socket, Shutdown::Both).map_err(|error| format!("shutdown: {error}"))
+    pidfd_getfd(handle.as_fd(), descriptor, PidfdGetfdFlags::empty())
+        .map_err(|error| format!("pidfd_getfd: {error}"))
+}
+
+/// The sockets of a process: descriptors and inodes.
+fn sockets(process: u32) -> impl Iterator<Item = (i32, String)> {
+    let entries = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let link = std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+        let inode = link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned();
+        Some((entry.file_name().to_str()?.parse().ok()?, inode))
+    })
 }
 
 fn established(process: u32) -> Vec<End> {
@@ -58,12 +85,9 @@ fn established(process: u32) -> Vec<End> {
             }
         }
     }
-    let entries = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-    let end = |entry: std::fs::DirEntry| {
-        let link = std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
-        let inode = link.strip_prefix("socket:[")?.strip_suffix(']')?;
-        let (local, remote) = addresses.get(inode)?.clone();
-        Some(End { descriptor: entry.file_name().to_str()?.parse().ok()?, local, remote })
+    let end = |(descriptor, inode): (i32, String)| {
+        let (local, remote) = addresses.remove(&inode)?;
+        Some(End { descriptor, local, remote })
     };
-    entries.filter_map(end).collect()
+    sockets(process).filter_map(end).collect()
 }
