@@ -304,9 +304,8 @@ impl Gate {
         let entry = &mut self.channels[channel];
         entry.credit.handle_data(sequence, backlog)?;
         let segment = entry.granted.pop_front();
-        if backlog > 0 {
-            self.mark_hungry(channel as u32);
-        }
+        // Without a backlog, too: its next data must find credit.
+        self.mark_hungry(channel as u32);
         Ok(segment.expect("invariant: outstanding credit is backed by granted segments"))
     }
 

@@ -4,8 +4,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, JOB, Slot, channel, consumer, pair, plan, prepare, producer, retire, run};
-use tidegate_exchange::{Event, GateId, GateItem, PartitionId};
+use common::{DEADLINE, JOB, Process, Slot, channel, consumer, pair, plan, prepare, producer, retire, run};
+use tidegate_exchange::{Event, GateId, GateItem, PartitionId, Prepared};
 use tidegate_record::Plain;
 
 /// Record `number` of a channel.
@@ -252,4 +252,66 @@ fn apart(blocked: bool) -> Duration {
 fn a_blocked_consumer_of_a_thousand_holds_up_nobody_else() {
     let (free, blocked) = (apart(false), apart(true));
     println!("the others took {blocked:?}, and {free:?} when nobody was blocked");
+}
+
+#[test]
+fn a_record_now_and_then_is_one_train_and_never_waits_for_credit() {
+    const RECORDS: u64 = 400;
+    let processes = [Process::new(1, 100), Process::new(2, 100)];
+    let [a_id, b_id] = [&processes[0], &processes[1]].map(|process| process.me);
+    let mut slots = [processes[0].slot(), processes[1].slot()];
+    let out = plan(vec![producer(0, false, vec![channel(0, b_id)])], &[]);
+    let address = processes[0].address();
+    let into = plan(vec![consumer(0, vec![channel(0, a_id)])], &[(a_id, address)]);
+    let ids = [(0, &out), (1, &into)].map(|(at, plan)| slots[at].prepare(plan).expect("the plan fits"));
+    let (partition, gate) = (ids[0][0].partitions[0], ids[1][0].gate.expect("a gate"));
+    both(&mut slots, |slots| slots.iter().all(|slot| slot.prepared(JOB, 1) == Prepared::Ready));
+
+    let mut before = [0; 2];
+    for number in 0..RECORDS {
+        if number == 1 {
+            // The first one has asked for credit; from now on nobody does.
+            before = [&slots[0], &slots[1]].map(|slot| slot.ports.counters().trains_sent);
+        }
+        let mut output = slots[0].ports.output(partition);
+        assert!(output.writable(), "record {number}");
+        output.write(0, &Item { channel: 0, number }).expect("it fits");
+        both(&mut slots, |slots| read_one(&mut slots[1], gate, number));
+    }
+    let [sent, granted] = [0, 1].map(|at| slots[at].ports.counters().trains_sent - before[at]);
+    assert_eq!(sent, RECORDS - 1, "a train for each record, and none that states a backlog");
+    assert!(granted <= RECORDS / 8, "{granted} trains with grants for {RECORDS} records");
+
+    slots[0].ports.output(partition).event(Event::EndOfPartition);
+    both(&mut slots, |slots| {
+        let item = slots[1].ports.input(gate).poll();
+        matches!(item, Some(GateItem::EndOfPartition))
+    });
+    slots.iter_mut().for_each(|slot| slot.retire(JOB, 1));
+    both(&mut slots, |slots| slots.iter().all(|slot| slot.closed(JOB, 1)));
+    slots.iter_mut().for_each(|slot| assert_eq!(slot.ports.segments_free(), slot.ports.segments()));
+}
+
+/// Turns two slots on this thread until `done`.
+fn both(slots: &mut [Slot; 2], mut done: impl FnMut(&mut [Slot; 2]) -> bool) {
+    let start = Instant::now();
+    while !done(slots) {
+        let busy = slots.iter_mut().fold(false, |busy, slot| slot.turn() || busy);
+        if !busy {
+            slots[1].wait(Some(Duration::from_micros(100)));
+        }
+        assert!(start.elapsed() < DEADLINE, "hangs");
+    }
+}
+
+/// Reads record `number`, if it is there.
+fn read_one(slot: &mut Slot, gate: GateId, number: u64) -> bool {
+    let arena = slot.ports.arena().clone();
+    let mut input = slot.ports.input(gate);
+    let Some(item) = input.poll() else { return false };
+    let GateItem::Data(buffer) = item else { panic!("records expected, found {item:?}") };
+    let items = Item::as_slice(buffer.bytes(&arena)).expect("whole items");
+    assert_eq!(items, [Item { channel: 0, number }]);
+    input.release(buffer);
+    true
 }

@@ -1,8 +1,10 @@
 //! How a gate divides its quota between channels that want to send.
 //!
-//! A channel without data holds nothing. One that states a backlog is granted up to its fair share, and some segments ahead
-//! while the quota is rich, so that it need not wait a round trip for each. Refills wait until half of the last grant is
-//! used: that turns one control entry per segment into a few per window.
+//! A channel that never had data holds nothing. One that states a backlog is granted up to its fair share, and some segments
+//! ahead while the quota is rich, so that it need not wait a round trip for each. One that only sends now and then keeps what
+//! it has ahead, or each time that was used up a record would wait for a round trip; where channels are so many that half of a
+//! fair share is no segment, it keeps nothing. Refills wait until half is used: that turns one control entry per segment into
+//! a few per window.
 //!
 //! Inequality: `used ≤ quota`, where `used` = promised + queued + held by the operator, over all channels of the gate. Grants
 //! ahead of a backlog leave one segment per channel free (of many channels: half of the quota), so a quiet channel's unused
@@ -41,15 +43,15 @@ impl GrantPolicy {
         self.free().saturating_sub(self.channels.min(self.quota / 2).max(1))
     }
 
-    /// How many segments to grant to this channel now.
+    /// How many segments to grant to this channel, which had or has data, now.
     pub fn wish(&self, credit: &ReceiveCredit) -> u32 {
-        if credit.blocked() || credit.backlog() == 0 && credit.outstanding() > 0 {
+        if credit.blocked() {
             return 0;
         }
         let backlog = credit.backlog();
         let share = (self.quota / self.channels.max(1)).max(1);
         let surplus = self.surplus();
-        let ahead = if backlog > 0 { (share / 2).min(AHEAD_MAX).min(surplus) } else { 0 };
+        let ahead = (share / 2).min(AHEAD_MAX).min(surplus);
         let target = (backlog + ahead).min(share.max(surplus));
         if credit.outstanding() * 2 > target {
             return 0;
@@ -87,9 +89,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_backlog_no_grant() {
-        let policy = GrantPolicy::new(16, 2);
-        assert_eq!(policy.wish(&ReceiveCredit::new(0)), 0);
+    fn a_quiet_channel_never_runs_out_and_is_refilled_seldom() {
+        let mut policy = GrantPolicy::new(64, 2);
+        let mut credit = ReceiveCredit::new(0);
+        credit.handle_backlog(1);
+        let mut grants = 0;
+        for sequence in 0..1_000 {
+            let wish = policy.wish(&credit);
+            policy.take(wish);
+            credit.grant(wish);
+            grants += u32::from(wish > 0);
+            assert!(credit.outstanding() > 0, "segment {sequence} would wait for a round trip");
+            // Sent as soon as it is there, so nothing is behind it; and read at once.
+            credit.handle_data(sequence, 0).expect("granted");
+            policy.give_back(1);
+        }
+        assert!(grants <= 1_000 / 8 + 1, "{grants} grants: half of what is ahead is used first");
+        assert!(policy.used() <= 64 / 4, "half of its fair share");
+    }
+
+    #[test]
+    fn of_many_channels_a_quiet_one_keeps_nothing() {
+        let mut policy = GrantPolicy::new(512, 10_000);
+        let mut credit = ReceiveCredit::new(0);
+        credit.handle_backlog(1);
+        assert_eq!(policy.wish(&credit), 1);
+        policy.take(1);
+        credit.grant(1);
+        credit.handle_data(0, 0).expect("granted");
+        policy.give_back(1);
+        assert_eq!(policy.wish(&credit), 0);
+    }
+
+    #[test]
+    fn quiet_channels_leave_half_of_the_quota_to_those_with_a_backlog() {
+        let mut policy = GrantPolicy::new(64, 4);
+        for channel in 0..3 {
+            let wish = policy.wish(&ReceiveCredit::new(channel));
+            policy.take(wish);
+        }
+        assert!(policy.free() >= 32, "{policy:?}");
+        let mut busy = ReceiveCredit::new(3);
+        busy.handle_backlog(100);
+        assert!(policy.wish(&busy) >= 16, "its share at least");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::support::output::check;
 use crate::support::process::{Finished, Process, product, tidegate};
 use crate::support::random::Random;
 use crate::support::seccomp::{IoUring, confine};
-use crate::support::{WHOLE_JOB, http, input, oracle};
+use crate::support::{SOON, WHOLE_JOB, http, input, oracle};
 
 /// What is chosen without flags, whatever the options are under which all tests run.
 const AS_SHIPPED: &[&str] = &["--driver", "auto", "--send", "auto"];
@@ -102,10 +102,8 @@ fn under_the_profile_for_containers_a_job_runs_on_io_uring() {
         assert!(!chosen.stderr.contains("on epoll instead of"), "{}", chosen.stderr);
 
         let mut cluster = Cluster::start(2, AS_SHIPPED);
-        for process in &cluster.taskmanagers {
-            let lines = process.lines();
-            let ready = lines.iter().find(|line| line.starts_with("ready")).expect("it is registered");
-            assert!(ready.ends_with("driver=io_uring"), "{ready}");
+        for process in &mut cluster.taskmanagers {
+            assert!(ready(process).ends_with("driver=io_uring"), "{}", process.tail());
         }
         let output = cluster.output("sums");
         let flags = ["--records", "200000", "--keys", "500", "--output", path(&output)];
@@ -144,15 +142,10 @@ fn where_io_uring_is_forbidden_a_job_runs_on_epoll_and_says_why() {
         let metrics = http::get(cluster.rest, "/metrics").expect("the JobManager is there").body;
         let on_epoll = metrics.matches("driver=\"epoll\",registration=\"unregistered\"} 1").count();
         assert_eq!(on_epoll, cluster.taskmanagers.len(), "{metrics}");
-        for process in &cluster.taskmanagers {
+        for process in &mut cluster.taskmanagers {
             let reasons = process.errors().matches("the network runs on epoll instead of io_uring").count();
             assert_eq!(reasons, 1, "{}", process.errors());
-            assert!(
-                process
-                    .lines()
-                    .iter()
-                    .any(|line| line.starts_with("ready") && line.ends_with("driver=epoll"))
-            );
+            assert!(ready(process).ends_with("driver=epoll"), "{}", process.tail());
         }
         let output = cluster.output("sums");
         let flags = ["--records", "200000", "--keys", "500", "--output", path(&output)];
@@ -189,6 +182,11 @@ fn where_only_buffers_may_not_be_registered_io_uring_is_used_without() {
         succeeds(run_wordcount(&["--driver", "io_uring"]));
         succeeds_with_the_demo();
     });
+}
+
+/// The line of a TaskManager whose slots are known: it may come a moment after the JobManager knows them.
+fn ready(process: &mut Process) -> String {
+    process.wait_line("`ready`", SOON, |line| line.starts_with("ready").then(|| line.to_owned()))
 }
 
 fn succeeds_with_the_demo() {
