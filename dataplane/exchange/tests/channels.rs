@@ -296,8 +296,8 @@ fn a_record_now_and_then_is_one_train_and_never_waits_for_credit() {
 fn both(slots: &mut [Slot; 2], mut done: impl FnMut(&mut [Slot; 2]) -> bool) {
     let start = Instant::now();
     while !done(slots) {
-        let busy = slots.iter_mut().fold(false, |busy, slot| slot.turn() || busy);
-        if !busy {
+        let [one, other] = slots.each_mut().map(Slot::turn);
+        if !one && !other {
             slots[1].wait(Some(Duration::from_micros(100)));
         }
         assert!(start.elapsed() < DEADLINE, "hangs");

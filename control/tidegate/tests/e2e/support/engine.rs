@@ -91,7 +91,7 @@ fn options_of_a_run_go_to_engines_that_say_nothing_themselves() {
     assert_eq!(job, words("run job --send plain --driver epoll -- --driver hired"), "the job's own");
     assert_eq!(with(&words("jobmanager --dir x"), &options), words("jobmanager --dir x"));
     assert!(parse("drive=epoll").unwrap_err().contains("driver"));
-    assert!(parse("driver").is_err() && parse("").expect("nothing") == []);
+    assert!(parse("driver").is_err() && parse("").expect("nothing").is_empty());
 }
 
 #[test]
