@@ -3,7 +3,7 @@
 use tidegate_record::{Key, KeyedCodec, Record, Slot, to_snapshot};
 use tidegate_stream::router::{GroupRange, Groups};
 use tidegate_stream::state::{Cell, Kept, KeyedState};
-use tidegate_stream::testing::MemoryFiles;
+use tidegate_stream::testing::{MemoryFiles, seek};
 use tidegate_wire::{
     Body, CREDITS_MAX, Data, Entry, HELLO_LEN, HELLO_REPLY_LEN, Hello, HelloReply, MANIFEST_MAX,
     ManifestWriter, PAYLOAD_MAX, RECORD_FORMAT, RECORD_MAX, Refusal, RefusalCode, SlotAddress, VERSION,
@@ -230,7 +230,7 @@ pub fn state(seeds: &mut Seeds) {
         let mut files = MemoryFiles::new(1);
         for (key, cell) in entries {
             let hash = key.hash();
-            let spot = state.seek(Groups::new(GROUPS).of(hash), hash).expect("all groups are owned");
+            let spot = seek(&state, hash).expect("all groups are owned");
             assert!(state.admit(spot.group(), &mut files).expect("nothing is written"));
             state.insert(spot, key, cell).expect("nothing limits it");
         }

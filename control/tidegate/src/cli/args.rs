@@ -347,7 +347,7 @@ pub struct DemoArgs {
     #[arg(long, value_enum, default_value_t = Send::Auto)]
     pub send: Send,
     /// What is between them
-    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub transport: Transport,
     /// Input lines per second, to watch it work
     #[arg(long, value_name = "R")]
