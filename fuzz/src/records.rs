@@ -94,7 +94,10 @@ fn keyed(bytes: &[u8]) {
     let (mut batch, mut position) = (<Codec as KeyedCodec<TextKey, Everything>>::Batch::default(), 0);
     let mut batched = 0;
     while batch.read(bytes, &mut position, 7, &key_of).is_ok() && !batch.hashes().is_empty() {
-        batched += batch.iter(0).inspect(|(key, _)| drop(key.to_key().expect("what validated can be owned"))).count();
+        batched += batch
+            .iter(0)
+            .inspect(|(key, _)| drop(key.to_key().expect("what validated can be owned")))
+            .count();
     }
     let (mut position, mut single) = (0, 0);
     while let Ok(Some((key, view))) = Codec::read(bytes, &mut position, &key_of) {
