@@ -261,7 +261,10 @@ fn memory_that_cannot_be_shared_is_refused_only_where_it_is_demanded() {
             Err(tidegate_arena::ArenaError::Share { bytes: 4096, call: "memfd_create", errno });
         case
     };
-    assert!(refused().found(host::SHARED_MEMORY).contains("cannot"), "nobody wants it");
+    assert!(
+        refused().transport(Transport::Tcp).found(host::SHARED_MEMORY).contains("cannot"),
+        "nobody wants it"
+    );
     refused().transport(Transport::Auto).provokes(
         host::SHARED_MEMORY,
         Level::Warning,
