@@ -43,7 +43,7 @@ impl Output<'_> {
     ///
     /// # Panics
     /// If [`writable`](Self::writable) was false, or `channel` is out of range.
-    #[inline]
+    #[inline(always)]
     pub fn write<T: Record>(&mut self, channel: u32, record: &T) -> Result<(), EmitError> {
         self.write_with(channel, |slot| record.write(slot))
     }
@@ -53,7 +53,7 @@ impl Output<'_> {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    #[inline]
+    #[inline(always)]
     pub fn write_with(
         &mut self,
         channel: u32,
