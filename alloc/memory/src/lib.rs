@@ -49,6 +49,6 @@ pub use limits_probe::{
     meminfo, memlock, nofile,
 };
 pub use prefetch::prefetch;
-pub use process::{EXIT_OUTGROWN, Resident, limit_process, resident};
+pub use process::{EXIT_OUTGROWN, Resident, limit_process, own_memory_file, resident};
 pub use size::{MemorySize, SizeError};
 pub use wide::{Loop, wide};

@@ -5,6 +5,7 @@
 
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, Shard};
 use tidegate_exchange::Endpoint;
+use tidegate_memory::own_memory_file;
 
 use crate::start::StartError;
 
@@ -23,7 +24,7 @@ pub enum Transport {
 impl Transport {
     /// The arena, in memory that this transport can show to peers.
     pub(crate) fn map(self, config: &ArenaConfig) -> Result<(Arena, Vec<Shard>), ArenaError> {
-        match self {
+        let mapped = match self {
             Self::Tcp => Arena::map(config),
             Self::Shm => Arena::map_shared(config),
             Self::Auto => match Arena::map_shared(config) {
@@ -33,7 +34,11 @@ impl Transport {
                 }
                 mapped => mapped,
             },
+        };
+        if let Ok((arena, _)) = &mapped {
+            own_memory_file(file_bytes(arena));
         }
+        mapped
     }
 
     /// Offers the arena to peers. What became of it, for people; the first word is for programs.
@@ -51,4 +56,10 @@ impl Transport {
             Err(error) => Err(StartError::Share(error)),
         }
     }
+}
+
+/// What the arena takes of a memory file: nothing if it is in none.
+fn file_bytes(arena: &Arena) -> u64 {
+    let file = arena.file().and_then(|file| file.try_clone_to_owned().ok());
+    file.and_then(|file| std::fs::File::from(file).metadata().ok()).map_or(0, |file| file.len())
 }
