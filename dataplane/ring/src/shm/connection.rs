@@ -5,7 +5,8 @@
 //! a peer may read is this side's `sending`, in memory that no peer reaches, and it is empty when the peer is gone.
 //!
 //! Owned by the table. Always:
-//! - sends published - sends that the peer has taken ∈ {0, 1}; it is 1 exactly while `sending` has no result;
+//! - sends published - sends that the peer has taken ∈ {0, 1}; it is 1 exactly while `sending` has no result, or once a send
+//!   has failed: then the state says ABORTED, from before its segments were given back;
 //! - what the peer says is loaded once, checked, and kept here; `pieces` lie within its arena.
 //!
 //! A peer that stops, lies or writes while we read costs this connection only: numbers are checked, and the bytes are
@@ -55,6 +56,8 @@ pub(super) struct Connection {
     write_shut: bool,
     /// The control socket is at its end.
     hung_up: bool,
+    /// A send of ours failed: the peer may still look at it, and what it copies from now on is not to be believed.
+    aborted: bool,
 
     sending: Option<Sending>,
     receiving: Option<Receiving>,
@@ -79,6 +82,7 @@ impl Connection {
             shutdown_wanted: false,
             write_shut: false,
             hung_up: false,
+            aborted: false,
             sending: None,
             receiving: None,
             sends: 0,
@@ -237,6 +241,10 @@ impl Connection {
         } else {
             None
         };
+        // Before the segments go back: a peer whose socket alone was cut may be half way through them.
+        if matches!(sending.result, Some(Err(_))) {
+            self.abort(counters);
+        }
     }
 
     fn advance_receive(&mut self, arena: &Arena, counters: &mut Counters) {
@@ -281,7 +289,12 @@ impl Connection {
     fn shut_write_now(&mut self, counters: &mut Counters) {
         self.shutdown_wanted = false;
         self.write_shut = true;
-        self.say_state(words::ENDED, counters);
+        self.say_state(if self.aborted { words::ABORTED } else { words::ENDED }, counters);
+    }
+
+    fn abort(&mut self, counters: &mut Counters) {
+        self.aborted = true;
+        self.say_state(words::ABORTED, counters);
     }
 
     fn say_state(&mut self, state: u64, counters: &mut Counters) {
@@ -296,10 +309,10 @@ impl Connection {
     /// Ends the connection; what is pending is cancelled.
     pub(super) fn close(&mut self, counters: &mut Counters) {
         self.advance_send(counters);
-        let untaken = self.sending.as_ref().is_some_and(|sending| !matches!(sending.result, Some(Ok(_))));
+        self.aborted |= self.sending.as_ref().is_some_and(|sending| sending.result.is_none());
         self.closing = true;
         self.shutdown_wanted = false;
-        self.say_state(if untaken { words::ABORTED } else { words::CLOSED }, counters);
+        self.say_state(if self.aborted { words::ABORTED } else { words::CLOSED }, counters);
         if let Some(sending) = &mut self.sending {
             sending.result.get_or_insert(Err(IoFault::Cancelled));
         }

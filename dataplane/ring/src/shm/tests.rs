@@ -1,6 +1,7 @@
 //! What an honest peer never does: words that lie, memory that does not belong, a process that is gone.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ struct Victim {
     conn: ConnId,
     /// The peer's words, which the test writes as it likes.
     words: Words,
+    /// The victim's words, as a file that the test reads.
+    told: std::fs::File,
     _peer_arena: (Arena, Shard),
     control: Option<UnixStream>,
 }
@@ -48,10 +51,18 @@ impl Victim {
         let (ours, control) = UnixStream::pair().unwrap();
         let shown = shown(&words, &peer.0);
         let (own, mapped) = (ShmStream::words(&arena).unwrap(), Peer::map(shown).unwrap());
+        let told = own.file().try_clone_to_owned().unwrap().into();
         let stream = Control::accepted(ours).unwrap().join(own, mapped).unwrap();
         let mut ring: AnyRing = EpollRing::new(&arena, &EpollConfig::default()).unwrap().into();
         let conn = ring.attach(stream.into()).unwrap();
-        Self { arena, shard, ring, conn, words, _peer_arena: peer, control: Some(control) }
+        Self { arena, shard, ring, conn, words, told, _peer_arena: peer, control: Some(control) }
+    }
+
+    /// What the victim tells the peer of its state.
+    fn state(&self) -> u64 {
+        let mut word = [0; 8];
+        self.told.read_exact_at(&mut word, 8 * words::STATE as u64).unwrap();
+        u64::from_ne_bytes(word)
     }
 
     fn receive(&mut self) {
@@ -255,6 +266,21 @@ fn what_a_peer_aborts_is_not_delivered_even_if_it_was_copied() {
     victim.words.publish(words::STATE, words::ABORTED);
     victim.receive();
     assert_eq!(victim.reap().1, Some(Err(IoFault::Reset)));
+    victim.end();
+}
+
+/// Whose segments are given back has said before that they are not to be believed any more, however the send failed.
+#[test]
+fn segments_of_a_send_that_failed_are_disowned_before_they_are_given_back() {
+    let mut victim = Victim::new();
+    victim.send();
+    assert_eq!((victim.reap().0, victim.state()), (None, words::OPEN));
+    victim.control = None; // The peer's words stay: it may be reading.
+    victim.ring.wait(Some(PATIENCE));
+    assert_eq!((victim.reap().0, victim.state()), (Some(Err(IoFault::BrokenPipe)), words::ABORTED));
+    victim.ring.close(victim.conn);
+    victim.ring.reap(8, &mut |_| ());
+    assert_eq!(victim.state(), words::ABORTED, "for good");
     victim.end();
 }
 
