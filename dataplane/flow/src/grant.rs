@@ -3,8 +3,9 @@
 //! A channel that never had data holds nothing. One that states a backlog is granted up to its fair share, and some segments
 //! ahead while the quota is rich, so that it need not wait a round trip for each. One that only sends now and then keeps what
 //! it has ahead, or each time that was used up a record would wait for a round trip; where channels are so many that half of a
-//! fair share is no segment, it keeps nothing. Refills wait until half is used: that turns one control entry per segment into
-//! a few per window.
+//! fair share is no segment, or a quarter of the quota is in use, it keeps nothing. So those that are quiet take a quarter at
+//! most from what a busy one could have in flight. Refills wait until half is used: that turns one control entry per segment
+//! into a few per window.
 //!
 //! Inequality: `used ≤ quota`, where `used` = promised + queued + held by the operator, over all channels of the gate. Grants
 //! ahead of a backlog leave one segment per channel free (of many channels: half of the quota), so a quiet channel's unused
@@ -51,7 +52,12 @@ impl GrantPolicy {
         let backlog = credit.backlog();
         let share = (self.quota / self.channels.max(1)).max(1);
         let surplus = self.surplus();
-        let ahead = (share / 2).min(AHEAD_MAX).min(surplus);
+        let mut ahead = (share / 2).min(AHEAD_MAX).min(surplus);
+        if backlog == 0 {
+            let others = self.used.saturating_sub(credit.outstanding());
+            // An only channel takes it from nobody.
+            ahead = ahead.min((self.quota / 4).max(share / 2).saturating_sub(others));
+        }
         let target = (backlog + ahead).min(share.max(surplus));
         if credit.outstanding() * 2 > target {
             return 0;
@@ -132,6 +138,26 @@ mod tests {
         let mut busy = ReceiveCredit::new(3);
         busy.handle_backlog(100);
         assert!(policy.wish(&busy) >= 16, "its share at least");
+    }
+
+    #[test]
+    fn quiet_channels_take_a_quarter_at_most_from_a_busy_one() {
+        for (channels, quota) in [(100, 200), (300, 632), (16, 256)] {
+            let mut policy = GrantPolicy::new(quota, channels);
+            let mut busy = ReceiveCredit::new(0);
+            busy.handle_backlog(u16::MAX);
+            let alone = policy.wish(&busy);
+            // Each sent now and then, and got what it keeps ahead.
+            for channel in 1..channels {
+                let wish = policy.wish(&ReceiveCredit::new(channel));
+                policy.take(wish);
+            }
+            let among_quiet = policy.wish(&busy);
+            assert!(
+                among_quiet + quota / 4 >= alone,
+                "{channels} channels: {among_quiet} instead of {alone} of {quota}"
+            );
+        }
     }
 
     #[test]
