@@ -16,7 +16,7 @@ use tidegate_memory::limits::{
 };
 use tidegate_memory::plan::{Plan, keys};
 use tidegate_taskmanager::plan::plan;
-use tidegate_taskmanager::{RunningTaskManager, SegmentSize, TaskManager, TaskManagerConfig};
+use tidegate_taskmanager::{RunningTaskManager, SegmentSize, TaskManager, TaskManagerConfig, Transport};
 
 use super::args::{NetworkArgs, RunArgs};
 use super::client::Client;
@@ -67,6 +67,9 @@ fn run_request(
     let mut config = TaskManagerConfig::new(jobmanager.rpc_addr.to_string(), jobs.clone(), fingerprint);
     roles::set_network(&mut config, &network)?;
     config.plan = plan;
+    if config.transport == Transport::Auto {
+        config.transport = Transport::Tcp; // There are no neighbours: nobody is to be shown the arena.
+    }
     config.latency_log = args.latency_log.wanted();
     let wishes =
         Wishes { driver: config.driver, registration: config.registration, transport: config.transport };

@@ -6,8 +6,8 @@ use tidegate_memory::plan::{Name, Plan};
 use tidegate_memory::{CgroupLimit, CgroupVersion, Limit};
 use tidegate_ring::limits::ring_bytes;
 use tidegate_ring::{Obstacle, Registration};
-use tidegate_taskmanager::Driver;
 use tidegate_taskmanager::limits::{CONNECTIONS_MIN, STAGING_BUFFER_BYTES, STAGING_BUFFERS};
+use tidegate_taskmanager::{Driver, Transport};
 
 use super::Needs;
 use super::check::{Check, Item, size};
@@ -94,8 +94,21 @@ pub(super) fn swap(host: &Readings) -> Check {
     Check::ok("swap", found, expected)
 }
 
-/// The arena on huge pages.
-pub(super) fn huge_pages(host: &Readings, arena: u64) -> Check {
+/// The arena on huge pages. One that is shared lies in a memory file, which explicit pages are not for.
+pub(super) fn huge_pages(host: &Readings, needs: &Needs<'_>, arena: u64) -> Check {
+    if needs.wishes.transport != Transport::Tcp && host.asked.sealed_memory.is_ok() {
+        let shared = host.transparent_shared.as_deref().unwrap_or("not to be had");
+        let found = format!("for the memory that is shared: {shared}; reserved: {}", size(host.huge_free));
+        let check = Check::ok("huge pages", found, "advise, or small pages; none reserved for nothing");
+        let for_nothing = arena > 0 && host.huge_free >= arena;
+        return if for_nothing {
+            check.warning(
+                "use the transport tcp to have the arena on reserved huge pages, or set vm.nr_hugepages to 0",
+            )
+        } else {
+            check
+        };
+    }
     let transparent = host.transparent.as_deref().unwrap_or("not to be had");
     let found = format!("{} reserved and free; transparent ones: {transparent}", size(host.huge_free));
     let expected = format!("{} reserved for the arena, or transparent ones", size(arena));

@@ -98,7 +98,7 @@ fn judge(host: &Readings, needs: &Needs<'_>) -> Vec<Check> {
         checks.push(host::io_uring(host, needs));
         checks.push(host::shared_memory(host, needs));
         checks.push(memory::locked(host, needs, slots, links, plan.network.bytes));
-        checks.push(memory::huge_pages(host, plan.network.bytes));
+        checks.push(memory::huge_pages(host, needs, plan.network.bytes));
         checks.push(host::cores(host, slots));
         checks.push(host::cgroup_cpu(host, slots));
         checks.push(host::congestion(host));

@@ -79,6 +79,8 @@ pub(super) struct Readings {
     pub huge_free: u64,
     /// `always`, `madvise` or `never`.
     pub transparent: Option<String>,
+    /// The same for memory files: `always`, `advise`, `never` and others.
+    pub transparent_shared: Option<String>,
     pub congestion: Option<String>,
     /// Queueing discipline of new interfaces; told on the host only.
     pub qdisc: Option<String>,
@@ -109,10 +111,8 @@ impl Readings {
             commit_limit: memory("CommitLimit"),
             committed: memory("Committed_AS").unwrap_or(0),
             huge_free: huge_pages.saturating_mul(memory("Hugepagesize").unwrap_or(0)),
-            transparent: text("sys/kernel/mm/transparent_hugepage/enabled").and_then(|text| {
-                let (_, chosen) = text.split_once('[')?;
-                chosen.split_once(']').map(|(chosen, _)| chosen.to_owned())
-            }),
+            transparent: text("sys/kernel/mm/transparent_hugepage/enabled").and_then(chosen),
+            transparent_shared: text("sys/kernel/mm/transparent_hugepage/shmem_enabled").and_then(chosen),
             congestion: text("proc/sys/net/ipv4/tcp_congestion_control"),
             qdisc: text("proc/sys/net/core/default_qdisc"),
             clocksource: text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
@@ -140,4 +140,10 @@ fn locks_freely(status: &str, uid_map: Option<&str>) -> bool {
     let everybody = u32::MAX.to_string();
     let of_the_host = uid_map.is_none_or(|map| map.split_whitespace().eq(["0", "0", &everybody]));
     effective.is_some_and(|mask| mask >> CAP_IPC_LOCK & 1 == 1) && of_the_host
+}
+
+/// The word in brackets, which is the one that holds.
+fn chosen(text: String) -> Option<String> {
+    let (_, chosen) = text.split_once('[')?;
+    chosen.split_once(']').map(|(chosen, _)| chosen.to_owned())
 }

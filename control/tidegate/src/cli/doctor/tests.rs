@@ -324,12 +324,17 @@ fn threads_and_descriptors() {
 #[test]
 fn pages_of_every_kind() {
     let transparent = "sys/kernel/mm/transparent_hugepage/enabled";
-    let never = Case::sound().file(transparent, "always madvise [never]\n");
+    let tcp = || Case::sound().transport(Transport::Tcp);
+    let never = tcp().file(transparent, "always madvise [never]\n");
     never.provokes("huge pages", Level::Warning, &["transparent ones: never", "write madvise"]);
-    let few = Case::sound().memory("HugePages_Free", "10");
+    let few = tcp().memory("HugePages_Free", "10");
     few.provokes("huge pages", Level::Warning, &["20.000mb", "vm.nr_hugepages"]);
-    let enough = Case::sound().memory("HugePages_Free", "512").file(transparent, "always madvise [never]\n");
+    let enough = tcp().memory("HugePages_Free", "512").file(transparent, "always madvise [never]\n");
     assert!(enough.found("huge pages").starts_with("1024.000mb"));
+    let shared = "sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    let auto = || Case::sound().file(shared, "always within_size advise [never] deny force\n");
+    assert!(auto().found("huge pages").contains("shared: never"));
+    auto().memory("HugePages_Free", "512").provokes("huge pages", Level::Warning, &["transport tcp"]);
 
     let swap = Case::sound().memory("SwapTotal", "1048576 kB");
     swap.provokes("swap", Level::Warning, &["vm.swappiness = 60", "swapoff"]);
