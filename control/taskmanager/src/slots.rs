@@ -8,6 +8,7 @@
 //! - its exchange is made once the cluster is known, before anything can be deployed;
 //! - a slot thread that panics is reported by name: the process cannot go on without it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +34,8 @@ use crate::driver::Chosen;
 use crate::files::{Deliver, SlotFiles};
 use crate::metered::{Metered, ReportView};
 
-/// Set, slots measure no latency and report no counts while a task runs. For the benchmark of what these cost; a cluster
-/// without them is blind.
+/// If it is `1`, slots measure no latency and report no counts while a task runs. For the benchmark of what these cost; a
+/// cluster without them is blind, so any other value is not taken for it, and its slots warn.
 const UNMEASURED: &str = "TIDEGATE_UNMEASURED";
 
 /// What comes from a slot thread.
@@ -231,7 +232,10 @@ fn run(
     let through = Arc::new(AtomicBool::new(false));
     let events = Queue { slot: spec.index, events: spec.events.clone(), through: Arc::clone(&through) };
     let mut config = SlotConfig { spin_ns: spec.spin.as_nanos() as u64, ..SlotConfig::default() };
-    if std::env::var_os(UNMEASURED).is_some() {
+    if unmeasured(std::env::var_os(UNMEASURED).as_deref()) {
+        tracing::warn!(
+            "{name}: {UNMEASURED}=1: no latencies are measured and no counts reported while tasks run"
+        );
         (config.latencies, config.metrics_interval_ns) = (false, u64::MAX);
     }
     let (mut runner, commands) =
@@ -248,6 +252,11 @@ fn run(
             let _ = spec.events.try_send((spec.index, counted)); // When there is no room, the board says it later.
         }
     }
+}
+
+/// Whether this value of [`UNMEASURED`] asks for it.
+fn unmeasured(value: Option<&OsStr>) -> bool {
+    value.is_some_and(|value| value == "1")
 }
 
 /// A slot's end of the common queue.
@@ -314,5 +323,18 @@ pub(crate) fn driver_report(
         send_mode,
         pages: pages.to_owned(),
         transport,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_value_1_switches_measuring_off() {
+        assert!(unmeasured(Some(OsStr::new("1"))));
+        for value in [None, Some(""), Some("0"), Some("false"), Some("true"), Some("11")] {
+            assert!(!unmeasured(value.map(OsStr::new)), "{value:?}");
+        }
     }
 }
