@@ -38,13 +38,21 @@ fn records_larger_than_a_segment_survive_a_kill() {
     let expected = oracle::wordcount(&std::fs::read(&text).expect("just written"));
     let output = cluster.output("out");
     let mut watch = Watch::start(&output, expected);
-    let rate = (LINES / 3).to_string();
+    // Ten seconds: a slow machine must not get through before the kill.
+    let rate = (LINES / 10).to_string();
     let flags = ["--input", path(&text), "--output", path(&output), "--rate", &rate];
     let mut job = Job::submit(&mut cluster, "wordcount", 4, &flags);
     job.wait_running(&cluster, SOON);
     let before = wait_for("a checkpoint", SOON, || {
         job.checkpoints(&cluster).filter(|checkpoints| checkpoints.completed() > 0)
     });
+    let state = job.state(&cluster);
+    assert_eq!(
+        state.as_deref(),
+        Some("RUNNING"),
+        "nothing is left to kill: it needs more lines or a lower rate, or has failed: {}",
+        job.exceptions(&cluster)
+    );
     cluster.kill_taskmanager(1);
     cluster.start_taskmanager();
     wait_for("the job to be restored", SOON, || {
