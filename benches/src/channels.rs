@@ -26,6 +26,7 @@ use crate::floor::frames::{KeyedSum, Take, WordSum};
 use crate::forms::{self, Keys};
 use crate::meter::{self, Meter, SOURCE_FILE, SUM_FILE, TOTALS_FILE};
 use crate::outcome::{Details, Outcome};
+use crate::pairs::Sample;
 use crate::process::Process;
 use crate::shuffle::{Driver, Options, RUN_MAX, SendMode, word};
 use crate::work::{Shape, Work};
@@ -93,11 +94,11 @@ pub struct Channels {
     pub channels: u32,
     /// Milliseconds that a partly filled segment waits for more.
     pub flush_ms: u64,
-    /// Processor time of both ends per record after the warm-up, nanoseconds.
-    pub cpu_ns_per_record: f64,
+    /// Processor time of either end per record after the warm-up, nanoseconds.
+    pub ends_ns: [f64; 2],
     /// Payload bytes of a train, on average.
     pub train_bytes: u64,
-    /// Calls into the kernel per 64 KiB moved, at the source and at the receiver.
+    /// Calls into the kernel per 64 KiB moved, those of the source and those of the receiver.
     pub enters_per_64k: [f64; 2],
     /// Zero-copy sends that were tried.
     pub zc_sends: u64,
@@ -105,12 +106,19 @@ pub struct Channels {
     pub trial_sends: u64,
 }
 
+impl Channels {
+    /// Of a whole run, with the processor time of both its ends after the warm-up.
+    pub fn after_warm_up(&self, whole: Sample) -> Sample {
+        Sample { cpu_ns_per_record: self.ends_ns.iter().sum(), ends_ns: self.ends_ns, ..whole }
+    }
+}
+
 impl Details for Channels {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let [source, sum] = self.enters_per_64k;
         vec![
             ("channels", format!("{}, flushed every {} ms", self.channels, self.flush_ms)),
-            ("cpu", format!("{:.2} ns/record", self.cpu_ns_per_record)),
+            ("cpu", format!("{:.2} ns/record", self.ends_ns.iter().sum::<f64>())),
             ("train", format!("{} bytes of payload", self.train_bytes)),
             ("calls per 64 KiB", format!("{source:.2} and {sum:.2}")),
             ("sends on trial", format!("{} zero-copy, {} measured", self.zc_sends, self.trial_sends)),
@@ -147,16 +155,15 @@ pub fn measure(options: &Options, channels: u32) -> Result<Outcome<Channels>, Bo
         [meter::read(&dir.path().join(SOURCE_COUNTS))?, meter::read(&dir.path().join(SUM_COUNTS))?];
     let [out, into] = counts;
     let per_64k = |counts: Counts| counts.enters as f64 * 65_536.0 / counts.bytes.max(1) as f64;
-    let mut details = Channels {
+    let details = Channels {
         channels,
         flush_ms: options.engine.flush,
-        cpu_ns_per_record: 0.0,
+        ends_ns: counts.map(|counts| counts.cpu_ns as f64 / work.measured() as f64),
         train_bytes: out.payload_bytes / out.trains.max(1),
         enters_per_64k: [per_64k(out), per_64k(into)],
         zc_sends: out.zc_sends,
         trial_sends: out.trial_sends,
     };
-    details.cpu_ns_per_record = (out.cpu_ns + into.cpu_ns) as f64 / work.measured() as f64;
     Outcome::collect(dir.path(), work, &cpu, details)?.checked()
 }
 
@@ -380,5 +387,34 @@ fn counts(slot: &Exchange<AnyRing>) -> Counts {
         bytes: driver.bytes_sent + driver.bytes_received,
         zc_sends: driver.zc_sends,
         trial_sends: driver.trial_sends,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_are_those_after_the_warm_up() {
+        let channels = Channels {
+            channels: 1,
+            flush_ms: 0,
+            ends_ns: [2.0, 3.0],
+            train_bytes: 0,
+            enters_per_64k: [0.0; 2],
+            zc_sends: 0,
+            trial_sends: 0,
+        };
+        let whole = Sample {
+            records_per_second: 7.0,
+            cpu_ns_per_record: 90.0,
+            ends_ns: [40.0, 50.0],
+            ..Sample::default()
+        };
+        let found = channels.after_warm_up(whole);
+        assert_eq!(
+            (found.records_per_second, found.cpu_ns_per_record, found.ends_ns),
+            (7.0, 5.0, [2.0, 3.0])
+        );
     }
 }

@@ -23,7 +23,7 @@ pub struct Traffic {
     pub send_ops: u64,
     /// Receive operations.
     pub receive_ops: u64,
-    /// Calls into the kernel, and the bytes that they sent and received.
+    /// Calls into the kernel at both ends, and the bytes that they sent and received: each counted at either end.
     pub enters: u64,
     pub wire_bytes: u64,
     /// Bytes through shared memory, counted at both ends.
@@ -71,16 +71,20 @@ pub trait Details: Serialize {
 }
 
 impl Traffic {
+    /// Bytes that crossed the network: each was sent and received.
+    fn moved(&self) -> f64 {
+        self.wire_bytes.max(2) as f64 / 2.0
+    }
+
+    /// Calls of both ends for each 64 KiB that crossed.
     fn enters_per_64k(&self) -> f64 {
-        self.enters as f64 * 65_536.0 / self.wire_bytes.max(1) as f64
+        self.enters as f64 * 65_536.0 / self.moved()
     }
 }
 
 impl Details for Traffic {
     fn effort(&self) -> Option<Effort> {
-        // Each byte was sent and received.
-        let moved = self.wire_bytes.max(2) as f64 / 2.0;
-        let copied_part = self.payload_bytes_copied as f64 / moved;
+        let copied_part = self.payload_bytes_copied as f64 / self.moved();
         Some(Effort { copied_part, enters_per_64k: self.enters_per_64k() })
     }
 
@@ -88,7 +92,7 @@ impl Details for Traffic {
         vec![
             ("payload bytes copied", self.payload_bytes_copied.to_string()),
             ("send and receive ops", format!("{} and {}", self.send_ops, self.receive_ops)),
-            ("calls per 64 KiB", format!("{:.2}", self.enters_per_64k())),
+            ("calls per 64 KiB moved", format!("{:.2} of both ends", self.enters_per_64k())),
             ("bytes through shared memory", self.shared_memory_bytes.to_string()),
             ("driver", format!("{}, {}", self.driver, self.send_mode)),
         ]
@@ -216,5 +220,22 @@ pub fn print_json<T: Serialize>(value: &T) {
     match serde_json::to_string(value) {
         Ok(line) => println!("{line}"),
         Err(error) => eprintln!("error: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_that_was_sent_and_received_has_moved_once() {
+        let sent_and_received = 2 * 4 * 65_536;
+        let traffic = Traffic {
+            enters: 6,
+            wire_bytes: sent_and_received,
+            payload_bytes_copied: 65_536,
+            ..Traffic::default()
+        };
+        assert_eq!(traffic.effort(), Some(Effort { copied_part: 0.25, enters_per_64k: 1.5 }));
     }
 }

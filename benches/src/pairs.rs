@@ -33,7 +33,7 @@ pub struct Sample {
 pub struct Effort {
     /// The part of the payload bytes that were copied: into staging, which is the one place where that happens.
     pub copied_part: f64,
-    /// Calls into the kernel for each 64 KiB that were moved.
+    /// Calls into the kernel, of both ends together, for each 64 KiB that crossed the network.
     pub enters_per_64k: f64,
 }
 

@@ -14,7 +14,7 @@ use crate::table::Table;
 use crate::work::two_cores;
 
 /// Consumers of one broadcast: so often a segment that was written once is handed over.
-const HANDED: u32 = 32;
+pub const HANDED: u32 = 32;
 /// Pairs of a producer and a consumer.
 pub const PAIRED: u32 = 1_000;
 
@@ -23,7 +23,7 @@ pub const PAIRED: u32 = 1_000;
 pub enum Case {
     /// Pairs of numbers from one slot of a process to another
     LocalRecords,
-    /// Segments of 32 KiB that are handed from slot to slot and not looked at; each is written once and handed over 32 times
+    /// Hand-overs of segments of 32 KiB from slot to slot that are not looked at, 32 for each segment that is written
     LocalSegments,
     /// Records of 64 KiB, every byte read, in segments of 64 KiB
     #[value(name = "record-64k")]
@@ -47,7 +47,7 @@ impl Case {
     pub fn name(self) -> &'static str {
         match self {
             Self::LocalRecords => "pairs within a process",
-            Self::LocalSegments => "segments within a process",
+            Self::LocalSegments => "hand-overs of segments within a process",
             Self::Record64K => "records of 64 KiB",
             Self::Record1M => "records of 1 MiB",
             Self::Record16M => "records of 16 MiB",

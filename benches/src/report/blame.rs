@@ -43,7 +43,19 @@ pub fn against(report: &Report, section: &str, name: &str, of: &str, bytes: f64)
     Some(format!("busier core {own:.1} ns a record, of {of} {other:.1}{}", constant(report, bytes)))
 }
 
-/// The same against another system.
+/// Processor time of both ends for a byte, nanoseconds.
+pub fn cpu_ns_per_byte(sample: &Sample) -> f64 {
+    sample.cpu_ns_per_record * sample.records_per_second / sample.bytes_per_second
+}
+
+/// Processor time of a byte in one benchmark against another's, where records differ in size.
+pub fn per_byte(report: &Report, section: &str, name: &str, of: &str) -> Option<String> {
+    let found = report.section(section)?;
+    let ([own, ..], [other, ..]) = (found.figure(name, cpu_ns_per_byte)?, found.figure(of, cpu_ns_per_byte)?);
+    Some(format!("both cores together {own:.3} ns a byte, of {of} {other:.3}"))
+}
+
+/// Processor time of a record against that of another system.
 pub fn peer(report: &Report, title: &str, name: &str, section: &str, bytes: f64) -> Option<String> {
     let line = peer_lines(report, title, name).min_by(|a, b| a.ratio[0].total_cmp(&b.ratio[0]))?;
     let [own, ..] = report.section(section)?.figure(SHUFFLE, |sample| sample.cpu_ns_per_record)?;

@@ -10,6 +10,9 @@ pub use list::GOALS;
 
 /// Median, least, greatest.
 pub type Spread = [f64; 3];
+/// Places in it.
+pub const MEDIAN: usize = 0;
+pub const GREATEST: usize = 2;
 
 /// Which figures are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Goal {
     pub figure: fn(&Report) -> Option<Spread>,
     /// What is to blame for a miss, from the figures of the same run.
     pub blame: fn(&Report) -> Option<String>,
+    /// What stands beside the figure.
+    pub beside: fn(&Report) -> Option<String>,
 }
 
 /// How a goal went.
@@ -43,24 +48,30 @@ pub enum Verdict {
 }
 
 impl Goal {
-    /// What the report says of it.
+    const fn beside(mut self, beside: fn(&Report) -> Option<String>) -> Self {
+        self.beside = beside;
+        self
+    }
+
+    /// What the report says of it. A goal of nothing is for every round, so its greatest figure is judged, not the median.
     pub fn verdict(&self, report: &Report) -> Verdict {
-        match (self.figure)(report) {
-            Some([median, ..]) if median.is_finite() => self.judge(median),
+        let by = if self.least == 0.0 { GREATEST } else { MEDIAN };
+        match (self.figure)(report).map(|figure| figure[by]) {
+            Some(figure) if figure.is_finite() => self.judge(figure),
             _ => Verdict::NotMeasured,
         }
     }
 
-    fn judge(&self, median: f64) -> Verdict {
+    fn judge(&self, figure: f64) -> Verdict {
         let reaches = |bound: f64| match self.better {
-            Better::More => median >= bound,
-            Better::Less => median <= bound,
+            Better::More => figure >= bound,
+            Better::Less => figure <= bound,
         };
         match () {
             () if reaches(self.aim) => Verdict::Aim,
             () if reaches(self.least) => Verdict::Reached,
-            () if self.least == 0.0 => Verdict::Missed(median),
-            () => Verdict::Missed((median / self.least - 1.0).abs()),
+            () if self.least == 0.0 => Verdict::Missed(figure),
+            () => Verdict::Missed((figure / self.least - 1.0).abs()),
         }
     }
 }
@@ -87,7 +98,10 @@ pub fn table(report: &Report) -> Table {
         let measured = (goal.figure)(report).filter(|_| verdict != Verdict::NotMeasured);
         let [median, spread] = match measured {
             Some([median, least, most]) => [
-                format!("{} {}", digits(median), goal.unit),
+                match (goal.beside)(report) {
+                    Some(beside) => format!("{} {} ({beside})", digits(median), goal.unit),
+                    None => format!("{} {}", digits(median), goal.unit),
+                },
                 format!("{} to {}", digits(least), digits(most)),
             ],
             None => [String::new(), String::new()],

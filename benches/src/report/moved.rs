@@ -105,7 +105,15 @@ fn keyed<'a>(turns: Turns) -> Plan<'a> {
         let local = Engine { transport: Transport::Local, ..Engine::default() };
         runs.push(("shuffle within a process", engine(local)));
     }
-    Plan { id: KEYED, title: "Pairs of (u64, u64), summed by 100,000 keys".to_owned(), note: "", runs }
+    Plan {
+        id: KEYED,
+        title: "Pairs of (u64, u64), summed by 100,000 keys".to_owned(),
+        note: "CPU is that of the TaskManagers since the job was submitted, of the floor's two processes from their start, with the\n\
+              warm-up.
+
+",
+        runs,
+    }
 }
 
 fn opaque<'a>(turns: Turns, id: &'static str, bytes: u64) -> Plan<'a> {
@@ -119,19 +127,31 @@ fn opaque<'a>(turns: Turns, id: &'static str, bytes: u64) -> Plan<'a> {
         let shm = Engine { transport: Transport::Shm, ..Engine::default() };
         runs.push((SHM, counted(turns, &work, through(shm))));
     }
-    Plan { id, title: format!("Opaque records of {bytes} bytes, every byte summed"), note: "", runs }
+    Plan {
+        id,
+        title: format!("Opaque records of {bytes} bytes, every byte summed"),
+        note: "CPU is that of the two TaskManagers since the job was submitted, of the floor's two processes from their start, of the\n\
+              raw stream's two threads since they are connected, with the warm-up.\n\n",
+        runs,
+    }
 }
 
 fn bids<'a>(turns: Turns) -> Plan<'a> {
     let runs = vec![(SHUFFLE, counted(turns, &work(turns, Shape::Bid, 100), through(Engine::default())))];
-    Plan { id: BID, title: "Bids with three texts, validated, every field read".to_owned(), note: "", runs }
+    Plan {
+        id: BID,
+        title: "Bids with three texts, validated, every field read".to_owned(),
+        note: "CPU is that of the two TaskManagers since the job was submitted, with the warm-up.\n\n",
+        runs,
+    }
 }
 
 fn local<'a>(turns: Turns) -> Plan<'a> {
     Plan {
         id: LOCAL,
         title: "Within a process: from one slot to another, without operators".to_owned(),
-        note: "Pairs are written and read; segments are not looked at: each is written once and handed over 32 times.\n\n",
+        note: "Pairs are written and read; segments are not looked at: each is written once and handed over 32 times, and what is\n\
+              counted is hand-overs. CPU is that of the two slots' threads while they run; there is no warm-up.\n\n",
         runs: vec![timed(turns, Case::LocalRecords), timed(turns, Case::LocalSegments)],
     }
 }
@@ -145,8 +165,7 @@ fn channels<'a>(turns: Turns) -> Plan<'a> {
                 Engine { flush: FLUSH_MS, segments: 16_384, segment_size: 8 << 10, ..Engine::default() };
             let options = shuffle::Options { engine, ..shuffle::Options::of(work) };
             let outcome = channels::measure(&options, channels)?;
-            let cpu_ns_per_record = outcome.details.cpu_ns_per_record;
-            Ok(Sample { cpu_ns_per_record, ..Sample::of(&outcome) })
+            Ok(outcome.details.after_warm_up(Sample::of(&outcome)))
         })
     };
     Plan {
@@ -161,7 +180,8 @@ fn blocked<'a>(turns: Turns) -> Plan<'a> {
     Plan {
         id: BLOCKED,
         title: "One consumer that does not read, of 1,000 with a producer each".to_owned(),
-        note: "Records of 100 bytes over one link. What the blocked one got does not count.\n\n",
+        note: "Records of 100 bytes over one link. What the blocked one got does not count. CPU is that of the two exchanges' threads\n\
+              while they run; there is no warm-up.\n\n",
         runs: vec![timed(turns, Case::Free), timed(turns, Case::Blocked)],
     }
 }
@@ -171,7 +191,10 @@ fn sizes<'a>(turns: Turns) -> Plan<'a> {
     Plan {
         id: SIZES,
         title: "Records larger than a segment, every byte read".to_owned(),
-        note: "In segments of 64 KiB, which the first just fits.\n\n",
+        note: "In segments of 64 KiB, which the first just fits. CPU is that of the two exchanges' threads while they run; there is no\n\
+              warm-up.
+
+",
         runs: cases.map(|case| timed(turns, case)).into(),
     }
 }
@@ -228,6 +251,17 @@ fn work(turns: Turns, shape: Shape, record_bytes: u64) -> Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_section_says_whose_processor_time_it_has() {
+        let turns = Turns { rounds: 1, seconds: 1.0, quick: true, cores: [0, 1] };
+        for plan in all(turns) {
+            assert!(plan.note.contains("CPU is that") && plan.note.ends_with("\n\n"), "{}", plan.id);
+            let jobs = plan.runs.iter().any(|(name, _)| *name == SHUFFLE);
+            assert_eq!(plan.note.contains("TaskManagers"), jobs, "{}", plan.id);
+            assert_eq!(plan.note.contains("raw stream"), plan.runs[0].0 == RAW, "{}", plan.id);
+        }
+    }
 
     #[test]
     fn a_benchmark_runs_as_long_as_asked_for() {

@@ -64,8 +64,8 @@ ratios within a table can.
 
 /// What the goals' table is.
 const GOALS: &str = "Medians and spread of the rounds; *x* is a ratio of the same
-round. Payload is copied after serialisation in one place, where a receive falls into staging: beyond that there are no copies,
-so the row says how much falls there. The reference of one-way latency is half a TCP ping-pong, which is what sockperf calls latency; where sockperf is
+round. A goal of nothing is judged by its greatest round. Payload is copied after serialisation in one place, where a receive
+falls into staging: beyond that there are no copies, so the row says how much falls there. The reference of one-way latency is half a TCP ping-pong, which is what sockperf calls latency; where sockperf is
 installed its own figure stands beside it below. What was tried at goals that are missed, and what it changed, is in
 [benches/ATTEMPTS.md](benches/ATTEMPTS.md).
 ";
@@ -81,17 +81,17 @@ const LATENCY: &str = "\
 Open loop, records of 16 bytes: arrival minus due time, so stalls of the sender count. *TCP one way* is half a round trip of
 64 bytes between threads that sleep; *bare socket* sends the same due times by blocking writes and reads (by spinning ones
 where the engine spins). Medians of rounds; a run that achieves less than 99 % of its rate is not valid.
+CPU is that of both TaskManagers.
 ";
 
 /// What the tables mean.
 const NOTES: &str = "\
-CPU is processor time per record, warm-up included: of the two TaskManagers since the job was submitted (without the
-JobManager), of the floor's two processes from their start. *floor* is two processes that move the same records without an
-engine: no credits, no tasks, no control plane, and no checksum unless the line says so; what was tried to make it fast is in
-`benches/src/floor/mod.rs`. *raw stream* is what the driver carries with checksums, in the engine's trains, when nobody makes
-or reads records. *shuffle* is the engine with everything on: credits, CRC32C of each payload, validation, control plane,
-histograms of latency, metrics; *nothing measured* is without the last two. Bids have no floor, since their records need the
-engine's format.
+CPU is processor time per record; each section says of whom and since when. *floor* is two processes that move the same
+records without an engine: no credits, no tasks, no control plane, and no checksum unless the line says so; what was tried
+to make it fast is in `benches/src/floor/mod.rs`. *raw stream* is what the driver carries with checksums, in the engine's
+trains, when nobody makes or reads records. *shuffle* is the engine with everything on: credits, CRC32C of each payload,
+validation, control plane, histograms of latency, metrics; *nothing measured* is without the last two. Bids have no floor,
+since their records need the engine's format.
 
 ";
 

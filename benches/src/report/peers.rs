@@ -100,9 +100,9 @@ pub struct LateLine {
     pub name: String,
     /// Runs that reached the rate.
     pub valid: u32,
-    /// This one's latency by Tidegate's: median, least, greatest.
-    pub p50_ratio: [f64; 3],
-    pub p99_ratio: [f64; 3],
+    /// This one's latency by Tidegate's, of rounds in which both runs are valid, if there are any: median, least, greatest.
+    pub p50_ratio: Option<[f64; 3]>,
+    pub p99_ratio: Option<[f64; 3]>,
 }
 
 /// A peer that was left out.

@@ -42,9 +42,9 @@ pub struct Line {
     pub valid: u32,
     /// Medians, microseconds.
     pub latency_us: Quantiles,
-    /// This one's latency by Tidegate's, of the same round: median, least, greatest.
-    pub p50_ratio: [f64; 3],
-    pub p99_ratio: [f64; 3],
+    /// This one's latency by Tidegate's, of rounds in which both runs are valid, if there are any: median, least, greatest.
+    pub p50_ratio: Option<[f64; 3]>,
+    pub p99_ratio: Option<[f64; 3]>,
 }
 
 /// Compares them under it.
@@ -95,7 +95,9 @@ fn lines(all: &[Series<Sample>]) -> Vec<Line> {
         let by = |pick: fn(&Quantiles) -> f64| {
             let ratio =
                 |(own, tidegate): (&Sample, &Sample)| pick(&own.latency_us) / pick(&tidegate.latency_us);
-            spread(&series.samples.iter().zip(tidegate).map(ratio).collect::<Vec<f64>>())
+            let rounds = series.samples.iter().zip(tidegate).filter(|(own, other)| own.valid && other.valid);
+            let ratios: Vec<f64> = rounds.map(ratio).collect();
+            (!ratios.is_empty()).then(|| spread(&ratios))
         };
         Line {
             name: series.name.clone(),
@@ -136,10 +138,11 @@ impl fmt::Display for Section {
             let mut row = vec![line.name.clone()];
             row.extend([at.p50, at.p90, at.p99, at.p99_9, at.p99_99, at.max].map(|us| format!("{us:.0}")));
             row.push(format!("{} of {}", line.valid, line.samples.len()));
-            row.extend(
-                [line.p50_ratio, line.p99_ratio]
-                    .map(|[ratio, least, most]| format!("{ratio:.2} ({least:.2} to {most:.2})")),
-            );
+            row.extend([line.p50_ratio, line.p99_ratio].map(|of| {
+                of.map_or("no valid round".to_owned(), |[ratio, least, most]| {
+                    format!("{ratio:.2} ({least:.2} to {most:.2})")
+                })
+            }));
             table.row(row);
         }
         writeln!(f, "### {}\n\n{table}", self.title)?;
@@ -152,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_the_peers_by_tidegates_and_invalid_runs_are_counted() {
+    fn ratios_are_of_rounds_that_are_valid_on_both_sides_and_invalid_runs_are_counted() {
         let sample = |us: f64, valid| Sample {
             latency_us: Quantiles { p50: us, p90: us, p99: 2.0 * us, p99_9: us, p99_99: us, max: us },
             achieved_per_second: 1.0,
@@ -166,9 +169,12 @@ mod tests {
         let lines = lines(&[
             series("tidegate", vec![sample(10.0, true), sample(20.0, true)]),
             series("flink", vec![sample(50.0, true), sample(60.0, false)]),
+            series("flink, late", vec![sample(50.0, false), sample(60.0, false)]),
         ]);
-        assert_eq!((lines[1].p50_ratio, lines[1].valid), ([4.0, 3.0, 5.0], 1));
+        assert_eq!((lines[1].p50_ratio, lines[1].valid), (Some([5.0; 3]), 1));
+        assert_eq!((lines[2].p50_ratio, lines[2].valid), (None, 0));
         let text = Section { title: "T".to_owned(), rate: 1, lines }.to_string();
-        assert!(text.contains("1 of 2") && text.contains("4.00 (3.00 to 5.00)"), "{text}");
+        assert!(text.contains("1 of 2") && text.contains("5.00 (5.00 to 5.00)"), "{text}");
+        assert!(text.contains("no valid round"), "{text}");
     }
 }

@@ -7,8 +7,8 @@ use super::super::moved::{
     SHM, SHUFFLE, SIZES, UNMEASURED,
 };
 use super::super::peers::{LateLine, MovedLine};
-use super::{Better, Goal, Report, Spread};
-use crate::exchange::cases::{Case, PAIRED};
+use super::{Better, GREATEST, Goal, MEDIAN, Report, Spread};
+use crate::exchange::cases::{Case, HANDED, PAIRED};
 use crate::pairs::Sample;
 
 fn rate(sample: &Sample) -> f64 {
@@ -29,18 +29,26 @@ fn millions(report: &Report, section: &str, name: &str) -> Option<Spread> {
     report.section(section)?.figure(name, |sample| sample.records_per_second / 1e6)
 }
 
+/// Of segments that are handed over, those that came from the pool and went back.
+fn through_the_pool(report: &Report) -> Option<String> {
+    let [handed, ..] = millions(report, LOCAL, Case::LocalSegments.name())?;
+    Some(format!("{:.3} M/s through the pool", handed / f64::from(HANDED)))
+}
+
 /// Tidegate's rate by that of the fastest of those that are called so.
 fn peer(report: &Report, title: &str, name: &str) -> Option<Spread> {
     let lines = blame::peer_lines(report, title, name);
     lines.map(|line: &MovedLine| line.ratio).min_by(|a, b| a[0].total_cmp(&b[0]))
 }
 
-/// By how much Flink's latency at its best buffer timeout is greater.
-fn late(report: &Report, rate: u64, of: fn(&LateLine) -> Spread) -> Option<Spread> {
+/// By how much Flink's latency at its best buffer timeout is greater. Nothing without valid runs of both.
+fn late(report: &Report, rate: u64, of: fn(&LateLine) -> Option<Spread>) -> Option<Spread> {
     let all = report.peers.iter().flat_map(|peers| &peers.late).filter(|late| late.rate == rate);
+    // The first line is Tidegate's.
+    let all = all.filter(|late| late.lines.first().is_some_and(|tidegate| tidegate.valid > 0));
     let lines = all.flat_map(|late| &late.lines);
-    let flink = lines.filter(|line| line.name.starts_with("flink") && line.valid > 0);
-    flink.map(of).min_by(|a, b| a[0].total_cmp(&b[0]))
+    let flink = lines.filter(|line| line.name.starts_with(FLINK) && line.valid > 0);
+    flink.filter_map(of).min_by(|a, b| a[0].total_cmp(&b[0]))
 }
 
 /// What costs this much more, in per cent.
@@ -50,16 +58,14 @@ fn more(ratio: Spread) -> Spread {
 
 /// Cost of a byte in large records by that in records of 64 KiB.
 fn per_byte(report: &Report, case: Case) -> Option<Spread> {
-    let per_byte =
-        |sample: &Sample| sample.cpu_ns_per_record * sample.records_per_second / sample.bytes_per_second;
-    report.section(SIZES)?.ratio(case.name(), Case::Record64K.name(), per_byte).map(more)
+    report.section(SIZES)?.ratio(case.name(), Case::Record64K.name(), blame::cpu_ns_per_byte).map(more)
 }
 
-/// What the engine did in all runs of `shuffle` over TCP: the worst of the sections.
-fn worst(report: &Report, pick: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {
+/// What the engine did in all runs of `shuffle` over TCP: the worst of the sections, by what the goal is judged by.
+fn worst(report: &Report, by: usize, pick: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {
     let sections = [KEYED, BYTES_100, BYTES_16000, BID].into_iter().filter_map(|id| report.section(id));
     let figures = sections.filter_map(|found| found.figure(SHUFFLE, |s| pick(s).unwrap_or(f64::NAN)));
-    figures.filter(|figure| figure[0].is_finite()).max_by(|a, b| a[0].total_cmp(&b[0]))
+    figures.filter(|figure| figure[by].is_finite()).max_by(|a, b| a[by].total_cmp(&b[by]))
 }
 
 fn blocked(report: &Report) -> Option<Spread> {
@@ -159,13 +165,14 @@ pub const GOALS: [Goal; 29] = [
         |r| blame::busy(r, LOCAL, Case::LocalRecords.name()),
     ),
     more_is_better(
-        "within a process: untouched segments of 32 KiB",
+        "within a process: hand-overs of untouched segments of 32 KiB, 32 for each that is written",
         "M/s",
         1.0,
         3.0,
         |r| millions(r, LOCAL, Case::LocalSegments.name()),
         |r| blame::busy(r, LOCAL, Case::LocalSegments.name()),
-    ),
+    )
+    .beside(through_the_pool),
     more_is_better(
         "shared memory, bytes 16 KB, against TCP",
         "x",
@@ -204,7 +211,7 @@ pub const GOALS: [Goal; 29] = [
         15.0,
         15.0,
         |r| per_byte(r, Case::Record1M),
-        |r| blame::against(r, SIZES, Case::Record1M.name(), Case::Record64K.name(), 1048576.0),
+        |r| blame::per_byte(r, SIZES, Case::Record1M.name(), Case::Record64K.name()),
     ),
     less_is_better(
         "records of 16 MiB: the same",
@@ -212,7 +219,7 @@ pub const GOALS: [Goal; 29] = [
         15.0,
         15.0,
         |r| per_byte(r, Case::Record16M),
-        |r| blame::against(r, SIZES, Case::Record16M.name(), Case::Record64K.name(), 16777216.0),
+        |r| blame::per_byte(r, SIZES, Case::Record16M.name(), Case::Record64K.name()),
     ),
     less_is_better(
         "p50 one way, unloaded, against half a TCP ping-pong",
@@ -263,11 +270,11 @@ pub const GOALS: [Goal; 29] = [
         blame::wake_up,
     ),
     less_is_better(
-        "io_uring_enter calls per 64 KiB moved, the worst section",
+        "io_uring_enter calls of both ends per 64 KiB moved, the worst section",
         "calls",
         1.0,
         0.3,
-        |r| worst(r, |sample| sample.effort.map(|effort| effort.enters_per_64k)),
+        |r| worst(r, MEDIAN, |sample| sample.effort.map(|effort| effort.enters_per_64k)),
         |_| Some("trains are short: each end calls once or twice for each".to_owned()),
     ),
     less_is_better(
@@ -283,7 +290,7 @@ pub const GOALS: [Goal; 29] = [
         "",
         0.0,
         0.0,
-        |r| worst(r, |sample| Some(sample.heap_allocations as f64)),
+        |r| worst(r, GREATEST, |sample| Some(sample.heap_allocations as f64)),
         |_| Some("counted by the allocator; no constant is to blame".to_owned()),
     ),
     less_is_better(
@@ -292,7 +299,7 @@ pub const GOALS: [Goal; 29] = [
         // Small offers of staging: a sixteenth of what full trains carry.
         6.25,
         6.25,
-        |r| worst(r, |sample| sample.effort.map(|effort| effort.copied_part * 100.0)),
+        |r| worst(r, MEDIAN, |sample| sample.effort.map(|effort| effort.copied_part * 100.0)),
         |_| Some("trains whose payloads are small get the large offer of staging".to_owned()),
     ),
     less_is_better(
@@ -328,7 +335,7 @@ const fn more_is_better(
     figure: Figure,
     blame: Blame,
 ) -> Goal {
-    Goal { what, unit, least, aim, better: Better::More, figure, blame }
+    Goal { what, unit, least, aim, better: Better::More, figure, blame, beside: |_| None }
 }
 
 const fn less_is_better(
@@ -339,5 +346,5 @@ const fn less_is_better(
     figure: Figure,
     blame: Blame,
 ) -> Goal {
-    Goal { what, unit, least, aim, better: Better::Less, figure, blame }
+    Goal { what, unit, least, aim, better: Better::Less, figure, blame, beside: |_| None }
 }

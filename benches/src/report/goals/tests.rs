@@ -1,7 +1,7 @@
 //! Goals against made-up figures.
 
 use super::super::moved::Section;
-use super::super::moved::{BID, BLOCKED, FLOOR, KEYED, SHUFFLE};
+use super::super::moved::{BID, BLOCKED, FLOOR, KEYED, LOCAL, SHUFFLE, SIZES};
 use super::super::peers::{Late, LateLine, Moved, MovedLine, Peers};
 use super::*;
 use crate::exchange::cases::Case;
@@ -84,6 +84,48 @@ fn a_goal_of_nothing_is_missed_by_what_there_is() {
 }
 
 #[test]
+fn a_goal_of_nothing_is_judged_by_the_greatest_sample_of_all_sections() {
+    let with = |id, allocations: [u64; 3]| {
+        let mut section = section(id, &[(SHUFFLE, sample(6e6, [1.0; 2]))]);
+        for (sample, heap_allocations) in section.comparison.series[0].samples.iter_mut().zip(allocations) {
+            sample.heap_allocations = heap_allocations;
+        }
+        section
+    };
+    let mut report = report();
+    // The first has the greater median, the second the greater sample.
+    report.sections = vec![with(KEYED, [1, 1, 1]), with(BID, [0, 0, 7])];
+    assert_eq!((goal("heap allocations").figure)(&report), Some([0.0, 0.0, 7.0]));
+    assert_eq!(goal("heap allocations").verdict(&report), Verdict::Missed(7.0));
+}
+
+#[test]
+fn hand_overs_stand_beside_the_segments_that_were_written_for_them() {
+    let mut report = report();
+    report.sections = vec![section(LOCAL, &[(Case::LocalSegments.name(), sample(3.2e6, [1.0; 2]))])];
+    let page = table(&report).to_string();
+    assert!(page.contains("hand-overs of untouched segments of 32 KiB, 32 for each"), "{page}");
+    assert!(page.contains("3.20 M/s (0.100 M/s through the pool)"), "{page}");
+}
+
+#[test]
+fn a_miss_of_large_records_is_told_in_what_it_is_judged_by() {
+    // Bytes of a record, and nanoseconds of both ends for each.
+    let of = |bytes: f64, cost: f64| Sample {
+        bytes_per_second: 1e3 * bytes,
+        ..sample(1e3, [bytes * cost / 2.0; 2])
+    };
+    let mut report = report();
+    report.sections = vec![section(
+        SIZES,
+        &[(Case::Record64K.name(), of(65_536.0, 0.2)), (Case::Record1M.name(), of(1_048_576.0, 0.25))],
+    )];
+    let Verdict::Missed(_) = goal("records of 1 MiB").verdict(&report) else { panic!("25 % more") };
+    let page = table(&report).to_string();
+    assert!(page.contains("both cores together 0.250 ns a byte, of records of 64 KiB 0.200"), "{page}");
+}
+
+#[test]
 fn other_systems_are_taken_at_their_best() {
     let moved = |name: &str, ratio: f64| MovedLine {
         name: name.to_owned(),
@@ -93,14 +135,18 @@ fn other_systems_are_taken_at_their_best() {
     let late = |timeout: u32, p50: f64, p99: f64| LateLine {
         name: format!("flink, buffer timeout {timeout} ms"),
         valid: 1,
-        p50_ratio: [p50; 3],
-        p99_ratio: [p99; 3],
+        p50_ratio: Some([p50; 3]),
+        p99_ratio: Some([p99; 3]),
     };
+    let tidegate = |valid| LateLine { name: "tidegate".to_owned(), valid, ..late(0, 1.0, 1.0) };
+    // It reached the rate, but in other rounds than Tidegate.
+    let apart = LateLine { p50_ratio: None, p99_ratio: None, ..late(2, 0.0, 0.0) };
     let pairs = Moved {
         title: "Pairs of (u64, u64), summed by 100000 keys".to_owned(),
         lines: vec![moved("tidegate", 1.0), moved("timely, vectors", 4.0), moved("timely", 2.2)],
     };
-    let rate = Late { rate: 100_000, lines: vec![late(0, 4.0, 30.0), late(1, 20.0, 4.0)] };
+    let lines = vec![tidegate(1), late(0, 4.0, 30.0), late(1, 20.0, 4.0), apart.clone()];
+    let rate = Late { rate: 100_000, lines };
     let mut report = report();
     report.peers = vec![Peers {
         pairs: 1,
@@ -116,4 +162,8 @@ fn other_systems_are_taken_at_their_best() {
     assert_eq!((goal("100 k records/s, p50").figure)(&report), Some([4.0; 3]));
     assert_eq!((goal("100 k records/s, p99").figure)(&report), Some([4.0; 3]));
     assert_eq!(goal("1 M records/s, p99").verdict(&report), Verdict::NotMeasured);
+    for lines in [vec![tidegate(0), late(0, 4.0, 30.0)], vec![tidegate(1), apart]] {
+        report.peers[0].late[0].lines = lines;
+        assert_eq!(goal("100 k records/s, p50").verdict(&report), Verdict::NotMeasured);
+    }
 }
