@@ -70,9 +70,15 @@ pub const CHANNEL_PLACES_MIN: u32 = 2;
 /// Longest flush interval: beyond it a partly filled segment is as good as lost to whoever waits for it.
 pub const FLUSH_MAX: Duration = Duration::from_secs(10);
 
+/// Places for data in the queues of all channels of a port together, unless few channels want more: of many channels few are
+/// busy at once, however rich the quota.
+pub const PORT_PLACES: u64 = 16_384;
+
 /// Places to reserve in a queue of one of `channels` channels that share `quota`.
 pub(crate) fn places(quota: u32, channels: usize) -> usize {
-    let part = u64::from(quota) * u64::from(CHANNELS_OF_QUOTA) / channels.max(1) as u64;
+    let channels = channels.max(1) as u64;
+    let all = if channels > u64::from(CHANNELS_OF_QUOTA) { PORT_PLACES } else { u64::MAX };
+    let part = (u64::from(quota) * u64::from(CHANNELS_OF_QUOTA)).min(all) / channels;
     part.max(u64::from(CHANNEL_PLACES_MIN)).min(u64::from(quota)) as usize
 }
 
@@ -118,9 +124,12 @@ mod tests {
     fn an_idle_channel_of_many_takes_less_than_a_kilobyte() {
         const CHANNELS: usize = 10_000;
         let routes = (0..CHANNELS as u32).map(|channel| OutRoute::Remote { link: 0, channel }).collect();
-        let partition = Partition::new(0, "out".into(), 1, 512, false, routes, true);
+        // As rich as a quota gets.
+        let quota = crate::plan::gate_wanted(CHANNELS).max(crate::plan::partition_wanted(CHANNELS));
+        let partition = Partition::new(0, "out".into(), 1, quota, false, routes, true);
         let routes = (0..CHANNELS as u32).map(|channel| (InRoute::Remote { link: 0, channel }, 0)).collect();
-        let gate = Gate::new(0, "in".into(), 1, 512, crate::gate::Region::new(None, 32 << 10, 0, 0), routes);
+        let gate =
+            Gate::new(0, "in".into(), 1, quota, crate::gate::Region::new(None, 32 << 10, 0, 0), routes);
         let lists = ReadyList::new(CHANNELS, 1).idle_bytes() + CHANNELS * size_of::<InRef>();
         let tables = 2 * CHANNELS * size_of::<LinkTableEntry>();
         let parts = [partition.idle_bytes(), gate.idle_bytes(), lists, tables].map(|bytes| bytes / CHANNELS);
