@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{Receiver, channel as queue};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use common::stranger::train;
@@ -46,6 +46,29 @@ fn sharing() -> (Endpoint, Receiver<String>) {
     (endpoint, heard)
 }
 
+/// A link from `a` to `b` from plan to end, over TCP; `beside` runs meanwhile.
+fn over_tcp(a: &Process, b: &Process, beside: impl FnOnce() + Send) {
+    let peers = [(a.me, a.address()), (b.me, b.address())];
+    let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me)])], &peers);
+    let plan_b = plan(vec![consumer(0, vec![channel(0, a.me)])], &peers);
+    let (prepared, looked) = (&Barrier::new(2), &Barrier::new(2));
+    let end = |process: &Process, plan| {
+        let mut slot = process.slot();
+        prepare(&mut slot, plan);
+        prepared.wait();
+        let driver = slot.driver();
+        assert_eq!((driver.connections, driver.shared_connections), (1, 0));
+        looked.wait();
+        slot.cancel(JOB, 1);
+        run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
+    };
+    thread::scope(|scope| {
+        scope.spawn(beside);
+        scope.spawn(|| end(a, &plan_a));
+        end(b, &plan_b);
+    });
+}
+
 #[test]
 fn where_only_one_side_shares_links_go_over_tcp_and_the_reason_is_told_once() {
     let (mut a, mut b) = pair(64);
@@ -54,28 +77,7 @@ fn where_only_one_side_shares_links_go_over_tcp_and_the_reason_is_told_once() {
     let (told, heard) = queue();
     b.instead = Some(Mutex::new(told));
     a.transport = Transport::Tcp;
-    let peers = [(a.me, a.address()), (b.me, b.address())];
-    let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me)])], &peers);
-    let plan_b = plan(vec![consumer(0, vec![channel(0, a.me)])], &peers);
-    let (prepared, both) = (&std::sync::Barrier::new(2), &std::sync::Barrier::new(2));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut slot = a.slot();
-            prepare(&mut slot, &plan_a);
-            prepared.wait();
-            assert_eq!(slot.driver().shared_connections, 0);
-            both.wait();
-            slot.cancel(JOB, 1);
-            run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
-        });
-        let mut slot = b.slot();
-        prepare(&mut slot, &plan_b);
-        prepared.wait();
-        assert_eq!((slot.driver().connections, slot.driver().shared_connections), (1, 0));
-        both.wait();
-        slot.cancel(JOB, 1);
-        run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
-    });
+    over_tcp(&a, &b, || ());
     let reason = heard.try_recv().expect("it was told");
     assert!(reason.contains(&format!("offers no shared memory at {}", a.address())), "{reason}");
     assert!(heard.try_recv().is_err(), "once");
@@ -113,34 +115,13 @@ fn a_consumer_that_cannot_map_what_it_is_shown_goes_over_tcp() {
     b.instead = Some(Mutex::new(told));
     // The memory of the producer is there, and not what it has to be.
     let listener = listen_shm(a.address()).expect("nobody has the name");
-    let peers = [(a.me, a.address()), (b.me, b.address())];
-    let plan_a = plan(vec![producer(0, false, vec![channel(0, b.me)])], &peers);
-    let plan_b = plan(vec![consumer(0, vec![channel(0, a.me)])], &peers);
-    let (prepared, both) = (&std::sync::Barrier::new(2), &std::sync::Barrier::new(2));
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let (stream, _) = listener.accept().expect("it is dialled");
-            let control = Control::accepted(stream).expect("by us");
-            let words = Words::new().expect("a page");
-            control.offer(&words, &arena()).expect("it hears");
-            let heard = control.hear(&mut [0], DEADLINE).map(drop);
-            assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof, "no hello");
-        });
-        scope.spawn(|| {
-            let mut slot = a.slot();
-            prepare(&mut slot, &plan_a);
-            prepared.wait();
-            both.wait();
-            slot.cancel(JOB, 1);
-            run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
-        });
-        let mut slot = b.slot();
-        prepare(&mut slot, &plan_b);
-        prepared.wait();
-        assert_eq!((slot.driver().connections, slot.driver().shared_connections), (1, 0));
-        both.wait();
-        slot.cancel(JOB, 1);
-        run(&mut slot, |slot| (false, slot.closed(JOB, 1)));
+    over_tcp(&a, &b, move || {
+        let (stream, _) = listener.accept().expect("it is dialled");
+        let control = Control::accepted(stream).expect("by us");
+        let words = Words::new().expect("a page");
+        control.offer(&words, &arena()).expect("it hears");
+        let heard = control.hear(&mut [0], DEADLINE).map(drop);
+        assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof, "no hello");
     });
     let reason = heard.try_recv().expect("it was told");
     assert!(reason.contains("speaks version 0"), "{reason}");

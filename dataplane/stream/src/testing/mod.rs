@@ -20,6 +20,8 @@ pub use ring::{QuietBell, QuietRing};
 
 use tidegate_record::Key;
 
+use crate::args::Args;
+use crate::job::{Job, JobResult};
 use crate::state::{Cell, KeyedState, Spot, Spots};
 
 /// Where the key of this hash is, or would be; the error is its group, if that is another subtask's.
@@ -28,9 +30,6 @@ pub fn seek<K: Key, C: Cell>(state: &KeyedState<K, C>, hash: u64) -> Result<Spot
     state.seek(&[hash], &mut spots)?;
     Ok(spots.iter(&[hash], 0).next().expect("invariant: a hash has a spot"))
 }
-
-use crate::args::Args;
-use crate::job::{Job, JobResult};
 
 /// Runs a job with parallelism 1 to its end.
 ///
