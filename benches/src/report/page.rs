@@ -51,6 +51,7 @@ impl Report {
         if let Some(micro) = &self.micro {
             page.push_str(&format!("## Parts, on one core\n\n{}\n", micro.table()));
         }
+        page.push_str(&again(rounds, seconds));
         page.push_str(TAIL);
         page
     }
@@ -65,9 +66,9 @@ ratios within a table can.
 /// What the goals' table is.
 const GOALS: &str = "Medians and spread of the rounds; *x* is a ratio of the same
 round. A goal of nothing is judged by its greatest round. Payload is copied after serialisation in one place, where a receive
-falls into staging: beyond that there are no copies, so the row says how much falls there. The reference of one-way latency is half a TCP ping-pong, which is what sockperf calls latency; where sockperf is
-installed its own figure stands beside it below. What was tried at goals that are missed, and what it changed, is in
-[benches/ATTEMPTS.md](benches/ATTEMPTS.md).
+falls into staging: beyond that there are no copies, so the row says how much falls there. The reference of one-way latency is
+half a TCP ping-pong, which is what sockperf calls latency; where sockperf is installed its own figure stands beside it below.
+What was tried at goals that are missed, and what it changed, is in [benches/ATTEMPTS.md](benches/ATTEMPTS.md).
 ";
 
 /// What the constants are.
@@ -95,16 +96,18 @@ since their records need the engine's format.
 
 ";
 
+/// How to have such a page again.
+fn again(rounds: u32, seconds: f64) -> String {
+    format!(
+        "## Again\n\n```\ncargo build --release -p tidegate-benches\n\
+         cargo build --release --manifest-path benches/peers/Cargo.toml\n\
+         target/release/tidegate-benches report --rounds {rounds} --seconds {seconds} \
+         --with-peers benches/peers/target/release/tidegate-peers\n```\n\n"
+    )
+}
+
 /// The end of every page.
 const TAIL: &str = "\
-## Again
-
-```
-cargo build --release -p tidegate-benches
-cargo build --release --manifest-path benches/peers/Cargo.toml
-target/release/tidegate-benches report --with-peers benches/peers/target/release/tidegate-peers
-```
-
 ## Not measured
 
 Fan-out, skew, broadcast and flush intervals (`sweep` does); checkpoints while records flow; recovery; state larger than a
