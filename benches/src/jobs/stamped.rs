@@ -134,7 +134,7 @@ impl<T: Carrier> SourceReader for Paced<T> {
                 self.sent += 1;
                 Ok(Next::Item(&self.carrier))
             }
-            Due::At(at) => Ok(Next::Wait(Pause::Until(at))),
+            Due::At(at) => Ok(Next::Wait(Pause::Punctual(at))),
             Due::Over => Ok(Next::End),
         }
     }

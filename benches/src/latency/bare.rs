@@ -1,6 +1,7 @@
 //! The same due times through a bare socket: what the kernel and the machine's wake-ups alone cost at a rate.
 //!
-//! One thread sleeps (or spins) until messages are due and writes all that are, another blocks (or spins) in reads. A message
+//! One thread sleeps until shortly before messages are due, as a punctual source does (or spins), and writes all that are;
+//! another blocks (or spins) in reads. A message
 //! is a stamp, padded to the record's length. Neither keeps anything but its buffer.
 
 use std::error::Error;
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::thread::set_current_timer_slack;
+use tidegate_stream::limits::PUNCTUAL_LEAD_NS;
 
 use super::arrivals::{Arrivals, now_ns};
 use super::pace::{Due, Pace, Plan};
@@ -89,7 +91,7 @@ fn send(mut socket: TcpStream, bare: Bare) -> std::io::Result<u64> {
         match wait {
             None => return Ok(sent),
             Some(at) if idle && !bare.spin => {
-                thread::sleep(Duration::from_nanos(at.saturating_sub(now_ns())));
+                thread::sleep(Duration::from_nanos(at.saturating_sub(now_ns() + PUNCTUAL_LEAD_NS)));
             }
             Some(_) => {}
         }

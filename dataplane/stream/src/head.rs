@@ -12,7 +12,7 @@ use crate::chain::Out;
 use crate::context::{Cx, OpenCx};
 use crate::error::{Fault, TaskError};
 use crate::files::Files;
-use crate::limits::INLINE_STATE_MAX;
+use crate::limits::{INLINE_STATE_MAX, PUNCTUAL_LEAD_NS};
 use crate::slot::snapshot::OperatorSnapshot;
 use crate::source::{Next, Pause, Source, SourceContext, SourceReader};
 use crate::stage::{CutCx, SnapshotCx, Stage, Wait};
@@ -244,6 +244,10 @@ impl<S: Source> Head for SourceHead<S> {
                 Next::Wait(Pause::External) => break Ran::Wait(Wait { external: true, ..Wait::NOTHING }),
                 Next::Wait(Pause::Until(at)) => {
                     break Ran::Wait(Wait { until_ns: Some(at), ..Wait::NOTHING });
+                }
+                Next::Wait(Pause::Punctual(at)) => {
+                    let awake_ns = Some(at.saturating_sub(PUNCTUAL_LEAD_NS));
+                    break Ran::Wait(Wait { until_ns: Some(at), awake_ns, ..Wait::NOTHING });
                 }
                 Next::End => break Ran::End,
             }

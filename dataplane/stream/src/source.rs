@@ -48,8 +48,12 @@ pub enum Next<'a, T> {
 pub enum Pause {
     /// Its waker.
     External,
-    /// A time on the slot's monotonic clock, in nanoseconds.
+    /// A time on the slot's monotonic clock, in nanoseconds. It is stepped then, or a wake-up of its thread later.
     Until(u64),
+    /// The same, to the microsecond: the slot does not sleep any more shortly before
+    /// ([`PUNCTUAL_LEAD_NS`](crate::limits::PUNCTUAL_LEAD_NS)), which costs that much processor time. For who keeps a
+    /// schedule.
+    Punctual(u64),
 }
 
 /// One instance of a source.

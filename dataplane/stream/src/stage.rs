@@ -22,6 +22,8 @@ pub struct Wait {
     pub external: bool,
     /// A time of the slot's clock.
     pub until_ns: Option<u64>,
+    /// From this time on its slot does not sleep, so that a time that is waited for is met.
+    pub awake_ns: Option<u64>,
 }
 
 impl Wait {
@@ -35,21 +37,19 @@ impl Wait {
     pub const SINK: Wait = Wait { memory: true, external: true, ..Wait::NOTHING };
     /// For a command only.
     pub const NOTHING: Wait =
-        Wait { input: false, output: false, memory: false, external: false, until_ns: None };
+        Wait { input: false, output: false, memory: false, external: false, until_ns: None, awake_ns: None };
 
     /// For any of both.
     #[must_use]
     pub fn or(self, other: Wait) -> Wait {
-        let until_ns = match (self.until_ns, other.until_ns) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let earlier = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
         Wait {
             input: self.input || other.input,
             output: self.output || other.output,
             memory: self.memory || other.memory,
             external: self.external || other.external,
-            until_ns,
+            until_ns: earlier(self.until_ns, other.until_ns),
+            awake_ns: earlier(self.awake_ns, other.awake_ns),
         }
     }
 }

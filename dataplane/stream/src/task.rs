@@ -306,6 +306,11 @@ impl Task {
         if self.ended() { None } else { self.wait.until_ns }
     }
 
+    /// From when on its slot must not sleep, so that it is stepped in time.
+    pub fn awake_ns(&self) -> Option<u64> {
+        if self.ended() { None } else { self.wait.awake_ns }
+    }
+
     /// Whether a step would find something to do.
     pub fn runnable(&mut self, ports: &mut Ports, now_ns: u64) -> bool {
         if matches!(self.phase, Phase::Restoring | Phase::Opened) || self.ended() {

@@ -134,6 +134,47 @@ impl SourceReader for Silent {
     }
 }
 
+/// Who has to be on time finds its slot awake; who has not, does not keep it from sleeping.
+#[test]
+fn a_punctual_pause_ends_awake() {
+    const AT_NS: u64 = 1_000_000_000;
+    #[derive(Clone)]
+    struct Once(fn(u64) -> Pause);
+    impl Source for Once {
+        type Item = u64;
+        type Reader = Once;
+        fn open(&self, _context: &SourceContext<'_>) -> Result<Once, TaskError> {
+            Ok(self.clone())
+        }
+    }
+    impl SourceReader for Once {
+        type Item = u64;
+        fn next(&mut self, now_ns: u64) -> Result<Next<'_, u64>, TaskError> {
+            Ok(if now_ns < AT_NS { Next::Wait((self.0)(AT_NS)) } else { Next::End })
+        }
+        fn position(&self, _out: &mut Vec<u8>) -> Result<(), TaskError> {
+            Ok(())
+        }
+    }
+    for (pause, sleeps) in [(Pause::Until as fn(u64) -> Pause, 1), (Pause::Punctual, 0)] {
+        let job = move |job: &mut Job, _: &Args| {
+            job.source("once", Once(pause)).sink("out", collect("out"));
+            Ok(())
+        };
+        let mut harness = Harness::start(Setup::new(job)).unwrap();
+        let lead_ns = tidegate_stream::limits::PUNCTUAL_LEAD_NS;
+        for (before_ns, expected) in [(2 * lead_ns, 1), (lead_ns / 2, sleeps)] {
+            while harness.now_ns() < AT_NS - before_ns {
+                harness.step(1);
+            }
+            let waits = harness.metrics(0).waits;
+            harness.wait(0);
+            assert_eq!(harness.metrics(0).waits - waits, expected, "{before_ns} ns before");
+        }
+        harness.finish().unwrap();
+    }
+}
+
 /// An output that cannot be written is found at the start, whenever its first item comes.
 #[test]
 fn a_sink_begins_its_output_before_its_first_item() {

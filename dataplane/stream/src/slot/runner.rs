@@ -172,14 +172,15 @@ where
     /// task's time comes in a moment.
     pub fn wait(&mut self) {
         let now = self.exchange.now_ns();
-        if now < self.awake_until_ns {
+        let awake_ns = self.running().filter_map(Task::awake_ns).min();
+        if now < self.awake_until_ns || awake_ns.is_some_and(|at| at <= now) {
             return;
         }
         self.watch_stall(now);
         let retry = (!self.outbox.is_empty()).then(|| now + EVENTS_RETRY_NS);
         let metrics = self.has_news().then_some(self.metrics_at_ns);
         let until = self.next_timer_ns().into_iter().chain(retry).chain(metrics).min();
-        let until = until.map(|at| at.saturating_sub(self.config.spin_ns));
+        let until = until.map(|at| at.saturating_sub(self.config.spin_ns)).into_iter().chain(awake_ns).min();
         if self.config.spin_ns > 0 && until.is_some_and(|at| at <= now) {
             return;
         }
@@ -196,9 +197,13 @@ where
 
     /// The earliest time a task waits for, nanoseconds of the ring's clock.
     pub fn next_timer_ns(&self) -> Option<u64> {
-        // The time of a task that will not step may be long past: waiting for it would be no wait.
+        self.running().filter_map(Task::until_ns).min()
+    }
+
+    /// The tasks that step. The time of one that does not may be long past: waiting for it would be no wait.
+    fn running(&self) -> impl Iterator<Item = &Task> {
         let running = self.attempts.iter().filter(|attempt| attempt.life == Life::Running);
-        running.flat_map(|attempt| &attempt.tasks).filter_map(Task::until_ns).min()
+        running.flat_map(|attempt| &attempt.tasks)
     }
 
     /// The exchange, for its report.

@@ -365,6 +365,16 @@ impl Harness {
         self.slots[slot].runner.metrics()
     }
 
+    /// Lets a slot's thread go to sleep, if it would. It wakes at once.
+    pub fn wait(&mut self, slot: usize) {
+        self.slots[slot].runner.wait();
+    }
+
+    /// Nanoseconds of the slots' clock.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
     /// From now on, files whose path contains `part` cannot be written; none: all can.
     pub fn break_files(&self, part: Option<&str>) {
         self.slots.iter().for_each(|slot| slot.files.break_paths(part));
