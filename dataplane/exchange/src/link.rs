@@ -1,14 +1,14 @@
 //! A link: one TCP connection for one ordered pair of slots, producer to consumer, of one attempt.
 //!
 //! One send and one receive are in flight at most. A send is one train, assembled when the link is ready: control entries
-//! first, then what the ready channels have. A receive is scattered into the payload slots of the open train and the staging
-//! area. Receiving depends on granted segments and staging only, never on being able to send (R5).
+//! first, then what the ready channels have. A receive is scattered into some payload slots of the open train and, behind its
+//! last, the staging area. Receiving depends on granted segments and staging only, never on being able to send (R5).
 //!
 //! A zero-copy send leaves its train with the kernel until a notification; the next one goes meanwhile, as long as there is
 //! another segment for its manifest.
 //!
-//! State: `sending` says whether a send is in flight; each manifest is here, or with a train of `away`. `staging` is here
-//! exactly when nothing is being received. The slots of the open train hold granted segments, or their parts are with the
+//! State: `sending` says whether a send is in flight; each manifest is here, or with a train of `away`. `posted` is
+//! empty exactly when nothing is being received, and `staging` is here then. The slots of the open train hold granted segments, or their parts are with the
 //! ring.
 //!
 //! End, in order: end of partition on each channel, close, close-ack, then the consumer shuts its side, the producer reads

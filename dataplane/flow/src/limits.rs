@@ -14,6 +14,10 @@ pub const AHEAD_MAX: u32 = 32;
 /// before it ended.
 pub const EVENTS_MAX: usize = 4;
 
+/// Bytes of payloads after which a receive op takes no further one. What it brings is read before the next is posted, and so
+/// from the cache: of a whole train half would be out of it again.
+pub const RECEIVE_BYTES: u32 = 128 << 10;
+
 /// Places one receive op is scattered to: the payloads of one train and the staging area.
 pub const PLACES_MAX: usize = PAYLOADS_MAX + 1;
 

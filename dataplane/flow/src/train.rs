@@ -1,7 +1,7 @@
 //! Where the next bytes of a link belong, and in which order its entries are delivered.
 //!
 //! A link is a sequence of trains: a manifest and the payloads it lists. One receive op is in flight; it is scattered into
-//! the payload slots of the current train and then into a staging area, where the next manifest is expected. What falls into
+//! the payload slots of the current train and, behind the last of them, into a staging area, where the next manifest is expected. What falls into
 //! staging beyond a manifest is the head of that train's payloads and is copied to its place: the only copy on this side.
 //!
 //! State: staging bytes `from..to` are unread, `from ≤ to ≤ staging.len()`. Payloads before `filling` are complete, those
@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 use core::ops::Range;
 use tidegate_wire::{ENTRIES_MAX, Entry, Kind, MANIFEST_MAX, PAYLOADS_MAX, Parsed, WireError};
 
-use crate::limits::PLACES_MAX;
+use crate::limits::{PLACES_MAX, RECEIVE_BYTES};
 
 /// One destination of the next receive op.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,12 +114,17 @@ impl TrainReceiver {
         self.next == self.entries.len() && self.from == self.to
     }
 
-    /// Where the next receive op goes: what is missing of the open train's payloads, then up to `offer` bytes of staging
-    /// (never less than a whole manifest needs, never past `staging_len`).
+    /// Where the next receive op goes: what is missing of the open train's payloads, and, unless there is more of that than
+    /// one op takes, up to `offer` bytes of staging (never less than a whole manifest needs, never past `staging_len`).
     pub fn places(&self, staging_len: u32, offer: u32) -> ArrayVec<Place, PLACES_MAX> {
         let mut places = ArrayVec::new();
+        let mut bytes = 0;
         for (index, payload) in self.payloads.iter().enumerate().skip(self.filling) {
+            if bytes >= RECEIVE_BYTES {
+                return places;
+            }
             let (at, len) = (payload.filled, payload.len - payload.filled);
+            bytes += len;
             places.push(Place::Payload { payload: index, at, len });
         }
         let room = staging_len - self.to;

@@ -18,7 +18,10 @@ impl Link {
         if !matches!(self.state, LinkState::Open | LinkState::Draining) || self.end_of_file {
             return;
         }
-        let Some(mut staging) = self.staging.take() else { return };
+        if !self.posted.is_empty() {
+            return;
+        }
+        let mut staging = self.staging.take().expect("invariant: staging is here between receives");
         let arena = ports.arena.clone();
         let moved = self.rx.compact(arena.bytes_mut(&mut staging));
         ports.counters.payload_bytes_copied += u64::from(moved);
@@ -38,6 +41,9 @@ impl Link {
                 }
             };
             parts.push(ReceivePart { segment, offset, len });
+        }
+        if let Some(staging) = staging {
+            self.staging = Some(staging);
         }
         let conn = self.conn.expect("invariant: an open link has a connection");
         if let Err(parts) = ring.receive(conn, parts) {
