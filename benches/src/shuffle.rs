@@ -80,9 +80,9 @@ pub struct Engine {
     /// Milliseconds that a partly filled segment waits for more; 0 sends what there is when the link is idle
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub flush: u64,
-    /// Microseconds for which an idle slot looks for work before it sleeps
-    #[arg(long, value_name = "MICROS", default_value_t = 0)]
-    pub spin: u32,
+    /// Microseconds for which an idle slot always looks for work before it sleeps; without it, a TaskManager's default
+    #[arg(long, value_name = "MICROS")]
+    pub spin: Option<u32>,
     /// Go without histograms of latency and without reports of counts, to see what these cost
     #[arg(long, hide = true)]
     pub unmeasured: bool,
@@ -99,7 +99,7 @@ impl Default for Engine {
             transport,
             segment_size: 32 << 10,
             flush: 0,
-            spin: 0,
+            spin: None,
             unmeasured: false,
         }
     }
@@ -132,14 +132,14 @@ impl Engine {
             ("--flush", format!("{}ms", self.flush)),
             ("--driver", word(&self.driver)),
             ("--send", word(&self.send)),
-            ("--spin", self.spin.to_string()),
             (
                 "--transport",
                 word(&if self.transport == Transport::Shm { Transport::Shm } else { Transport::Tcp }),
             ),
         ];
+        let spin = self.spin.map(|micros| ("--spin", micros.to_string()));
         let flags: Vec<String> =
-            flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+            flags.into_iter().chain(spin).flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
         Cluster::start(dir, slots, &flags, self.unmeasured.then_some(UNMEASURED))
     }
 }

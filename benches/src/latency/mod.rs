@@ -126,7 +126,7 @@ pub fn measure(options: &Options) -> Result<Latency, Box<dyn Error>> {
         every: every(load.rate),
         bytes: options.record_bytes as usize,
         cores: options.cores,
-        spin: options.engine.spin > 0,
+        spin: options.engine.spin.is_some_and(|micros| micros > 0),
     })?;
     if let Some(path) = &options.hdr {
         outcome::write_log(path, &engine.latency, options.seconds)?;

@@ -89,8 +89,8 @@ pub struct Latency {
     pub p50_to_one_way: f64,
     /// The median latency in terms of a bare socket's.
     pub p50_to_bare: f64,
-    /// How long an idle slot looked for work before it slept.
-    pub spin_us: u32,
+    /// How long an idle slot looked for work before it slept, if it was told.
+    pub spin_us: Option<u32>,
     /// Processor time of both TaskManagers per record.
     pub cpu_ns_per_record: f64,
     #[serde(flatten)]
@@ -171,8 +171,8 @@ impl Latency {
         if let (Some(percent), Some(most)) = (self.load.percent, self.load.most_per_second) {
             rows.insert(1, ("load", format!("{percent} % of {most:.0}")));
         }
-        if self.spin_us > 0 {
-            rows.push(("spin", format!("{} us", self.spin_us)));
+        if let Some(micros) = self.spin_us {
+            rows.push(("spin", format!("{micros} us")));
         }
         for (name, value) in rows {
             println!("{name:>22}  {value}");

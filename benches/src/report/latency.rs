@@ -39,20 +39,21 @@ struct Load {
     name: &'static str,
     rate: Option<u64>,
     percent: Option<u32>,
-    spin: u32,
+    spin: Option<u32>,
 }
 
 /// The loads. Rates at which other systems are measured, too, are measured there.
 fn loads(quick: bool, beside_peers: bool) -> Vec<Load> {
     let rate = |name, rate, spin| Load { name, rate: Some(rate), percent: None, spin };
-    let mut loads = vec![rate(UNLOADED, 1_000, 0), rate(SPINNING, 1_000, SPIN_US)];
+    let mut loads = vec![rate(UNLOADED, 1_000, None), rate(SPINNING, 1_000, Some(SPIN_US))];
     if quick {
         return loads;
     }
     if !beside_peers {
-        loads.extend([rate("100,000 records/s", 100_000, 0), rate("1,000,000 records/s", 1_000_000, 0)]);
+        loads
+            .extend([rate("100,000 records/s", 100_000, None), rate("1,000,000 records/s", 1_000_000, None)]);
     }
-    loads.push(Load { name: "half of the most", rate: None, percent: Some(50), spin: 0 });
+    loads.push(Load { name: "half of the most", rate: None, percent: Some(50), spin: None });
     loads
 }
 

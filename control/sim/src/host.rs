@@ -23,7 +23,7 @@ use tidegate_rpc::{DriverReport, Fault, FaultKind, MemoryPlan, Prepare, SlotPlan
 use tidegate_stream::Jobs;
 use tidegate_stream::limits::EVENTS_WAITING_MAX;
 use tidegate_stream::pool::ReaderPool;
-use tidegate_stream::slot::{SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner};
+use tidegate_stream::slot::{SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner, Spin};
 use tidegate_taskmanager::agent::{Agent, Fetched, Identity};
 use tidegate_taskmanager::fetch_from;
 use tidegate_taskmanager::files::{Deliver, Done, FileKey, Loan, Operation, Roots, SimFilesThread};
@@ -162,7 +162,7 @@ impl Host {
             exchange.set_flush(Duration::from_millis(if quantum >= 9 { FLUSH_MS } else { 0 }));
             switch.register(host, me, exchange.mailbox());
             let (sender, events) = sync_channel(EVENTS_WAITING_MAX);
-            let config = SlotConfig { quantum_records: quantum, ..SlotConfig::default() };
+            let config = SlotConfig { quantum_records: quantum, spin: Spin::For(0), ..SlotConfig::default() };
             let (jobs, pool) = (jobs.clone(), pool.clone());
             let (runner, mailbox) =
                 SlotRunner::new(exchange, Box::new(files), jobs, pool, Box::new(sender), config);

@@ -36,4 +36,5 @@ pub use slots::SlotError;
 pub use start::{RunningTaskManager, StartError, TaskManager, TaskManagerConfig};
 pub use tidegate_arena::SegmentSize;
 pub use tidegate_ring::{Registration, SendMode};
+pub use tidegate_stream::slot::Spin;
 pub use transport::Transport;

@@ -27,6 +27,7 @@ use tidegate_stream::files::FileEvent;
 use tidegate_stream::pool::ReaderPool;
 use tidegate_stream::slot::{
     Board, Events, MailboxError, SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotMetrics, SlotRunner,
+    Spin,
 };
 use tokio::sync::mpsc;
 
@@ -93,7 +94,7 @@ pub(crate) struct SlotSpec {
     /// Whether it is pinned.
     pub pin: bool,
     /// How long it looks for work before it sleeps.
-    pub spin: Duration,
+    pub spin: Spin,
     /// Where same-process channels meet.
     pub hub: LocalHub,
     /// Dials for it.
@@ -231,7 +232,7 @@ fn run(
     let mailbox = exchange.mailbox();
     let through = Arc::new(AtomicBool::new(false));
     let events = Queue { slot: spec.index, events: spec.events.clone(), through: Arc::clone(&through) };
-    let mut config = SlotConfig { spin_ns: spec.spin.as_nanos() as u64, ..SlotConfig::default() };
+    let mut config = SlotConfig { spin: spec.spin, ..SlotConfig::default() };
     if unmeasured(std::env::var_os(UNMEASURED).as_deref()) {
         tracing::warn!(
             "{name}: {UNMEASURED}=1: no latencies are measured and no counts reported while tasks run"

@@ -23,6 +23,7 @@ use tidegate_ring::{Obstacle, Registration, RingError, SendMode, ShmError, Uring
 use tidegate_rpc::limits::RECORD_BYTES_MAX;
 use tidegate_stream::Jobs;
 use tidegate_stream::pool::ReaderPool;
+use tidegate_stream::slot::Spin;
 use tokio::sync::mpsc;
 
 use crate::agent::Identity;
@@ -56,7 +57,7 @@ pub struct TaskManagerConfig {
     /// How long a partly filled segment waits for more before it goes to another TaskManager; zero, not at all.
     pub flush: Duration,
     /// How long a slot looks for work before it sleeps.
-    pub spin: Duration,
+    pub spin: Spin,
     /// Whether segments are registered with the kernel.
     pub registration: Registration,
     /// What is between the TaskManagers of one host.
@@ -86,7 +87,7 @@ impl TaskManagerConfig {
             driver: Driver::Auto,
             send: SendMode::Auto,
             flush: Duration::ZERO,
-            spin: Duration::ZERO,
+            spin: Spin::WhereItPays,
             registration: Registration::Auto,
             transport: Transport::default(),
             pin: false,

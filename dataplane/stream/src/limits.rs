@@ -73,6 +73,19 @@ pub const STALL_REPORT_NS: u64 = 30_000_000_000;
 /// here, and less than 55 in all but one of a hundred.
 pub const PUNCTUAL_LEAD_NS: u64 = 60_000;
 
+/// For how long a slot that ran out of work looks again before it sleeps, where that has paid lately, in nanoseconds: about as
+/// long as a sleep and its wake-up take, so it costs at most twice what the better of both does.
+pub const LINGER_NS: u64 = 50_000;
+
+/// Pauses for which a slot lingers in vain after one in which that paid: at one hit in five it costs what it saves.
+pub const LUCK_PER_HIT: u8 = 5;
+
+/// Most of them, however often it paid.
+pub const LUCK_MAX: u8 = 20;
+
+/// Pauses after which a slot lingers once to see whether it would pay: in vain, that is 3 us a pause.
+pub const TRIAL_EVERY: u8 = 16;
+
 /// How soon a slot that could not hand on its events tries again, in nanoseconds.
 pub const EVENTS_RETRY_NS: u64 = 1_000_000;
 

@@ -8,7 +8,7 @@ use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
 use tidegate_exchange::endpoint::{Connector, DialRequest};
 use tidegate_exchange::{Exchange, ExchangeConfig, LocalHub, SlotId};
 use tidegate_stream::pool::ReaderPool;
-use tidegate_stream::slot::{AttemptId, SlotCommand, SlotConfig, SlotRunner};
+use tidegate_stream::slot::{AttemptId, SlotCommand, SlotConfig, SlotRunner, Spin};
 use tidegate_stream::testing::{MemoryFiles, QuietRing, Store};
 use tidegate_stream::{JobEntry, Jobs};
 
@@ -44,7 +44,7 @@ fn a_slot_sleeps_when_it_has_spun_in_vain() {
         Jobs::new::<[JobEntry; 0]>([]),
         ReaderPool::new(0).unwrap(),
         Box::new(sync_channel(8).0),
-        SlotConfig { spin_ns: SPIN_NS, ..SlotConfig::default() },
+        SlotConfig { spin: Spin::For(SPIN_NS), ..SlotConfig::default() },
     );
     let mut slept_after = |pause_ns: u64| {
         clock.fetch_add(pause_ns, Ordering::Relaxed);

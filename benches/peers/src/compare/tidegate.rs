@@ -47,7 +47,7 @@ struct Latency {
     valid: bool,
     latency_us: Quantiles,
     #[serde(default)]
-    spin_us: u32,
+    spin_us: Option<u32>,
     #[serde(flatten)]
     traffic: Traffic,
 }
@@ -123,7 +123,8 @@ impl Tidegate {
         let found: Latency = serde_json::from_str(&self.run(words, load.cores, false)?)?;
         let Latency { achieved_per_second, valid, latency_us, .. } = found;
         let mut settings = settings(&found.traffic.driver, &found.traffic.send_mode);
-        settings.insert("spin".to_owned(), format!("{} us", found.spin_us));
+        let spin = found.spin_us.map_or("where it pays".to_owned(), |micros| format!("{micros} us"));
+        settings.insert("spin".to_owned(), spin);
         Ok((late::Sample { latency_us, achieved_per_second, valid }, settings))
     }
 
@@ -236,7 +237,7 @@ mod tests {
             "driver":"io_uring","send_mode":"auto"}"#;
         let found: Shuffle = serde_json::from_str(shuffle).unwrap();
         assert_eq!((found.records_received, found.driver.as_str()), (10, "io_uring"));
-        let latency = r#"{"load":{"rate":1000},"achieved_per_second":1000.0,"valid":true,"spin_us":0,
+        let latency = r#"{"load":{"rate":1000},"achieved_per_second":1000.0,"valid":true,"spin_us":null,
             "latency_us":{"p50":1.0,"p90":2.0,"p99":3.0,"p99_9":4.0,"p99_99":5.0,"max":6.0},"driver":"epoll"}"#;
         let found: Latency = serde_json::from_str(latency).unwrap();
         assert!(found.valid && found.latency_us.max == 6.0 && found.traffic.driver == "epoll");

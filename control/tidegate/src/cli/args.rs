@@ -160,9 +160,10 @@ pub struct NetworkArgs {
     /// Whether segments are registered with the kernel
     #[arg(long, value_enum, default_value_t = Register::Auto)]
     pub register: Register,
-    /// Microseconds for which an idle slot looks for work before it sleeps; saves wake-ups, costs that much processor time
-    #[arg(long, value_name = "MICROS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
-    pub spin: u32,
+    /// Microseconds for which an idle slot looks for work before it sleeps, 0 is never; saves wake-ups, costs that much
+    /// processor time; without it, up to 50 where that has paid lately
+    #[arg(long, value_name = "MICROS", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub spin: Option<u32>,
     /// What is between TaskManagers of one host and user
     #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub transport: Transport,

@@ -15,7 +15,7 @@ use tidegate_memory::plan::Plan;
 use tidegate_taskmanager::agent::End;
 use tidegate_taskmanager::plan::plan;
 use tidegate_taskmanager::{
-    Ended, RunningTaskManager, SegmentSize, SendMode, StartError as TaskManagerError, TaskManager,
+    Ended, RunningTaskManager, SegmentSize, SendMode, Spin, StartError as TaskManagerError, TaskManager,
     TaskManagerConfig,
 };
 use xxhash_rust::xxh3::Xxh3;
@@ -165,7 +165,7 @@ pub(super) fn set_network(config: &mut TaskManagerConfig, network: &NetworkArgs)
     };
     config.registration = network.register.into();
     config.flush = network.flush.unwrap_or_default();
-    config.spin = Duration::from_micros(network.spin.into());
+    config.spin = network.spin.map_or(Spin::WhereItPays, |micros| Spin::For(u64::from(micros) * 1_000));
     config.transport = network.transport.into();
     Ok(())
 }

@@ -28,6 +28,16 @@ impl Events for SyncSender<SlotEvent> {
     }
 }
 
+/// For how long a slot that has nothing to do looks for work before it sleeps: it costs that much processor time, and saves the
+/// waking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spin {
+    /// For [`LINGER_NS`](crate::limits::LINGER_NS) as long as that pays, which is tried now and then.
+    WhereItPays,
+    /// Always for so many nanoseconds, and as long before a task's time comes. Zero is never.
+    For(u64),
+}
+
 /// How a slot divides its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotConfig {
@@ -39,9 +49,8 @@ pub struct SlotConfig {
     pub metrics_interval_ns: u64,
     /// Nanoseconds without a step, with nothing to wait for outside, after which the wait-for graph is printed.
     pub stall_report_ns: u64,
-    /// Nanoseconds for which a slot looks for work again and again before it sleeps, and before a task's time comes. It
-    /// costs that much processor time, and saves the waking.
-    pub spin_ns: u64,
+    /// For how long a slot looks for work again and again before it sleeps.
+    pub spin: Spin,
     /// Whether edges have histograms of their latency. Only a benchmark that asks what those cost goes without.
     pub latencies: bool,
 }
@@ -53,7 +62,7 @@ impl Default for SlotConfig {
             quantum_bytes: QUANTUM_BYTES,
             metrics_interval_ns: METRICS_INTERVAL_NS,
             stall_report_ns: STALL_REPORT_NS,
-            spin_ns: 0,
+            spin: Spin::WhereItPays,
             latencies: true,
         }
     }

@@ -6,13 +6,14 @@
 mod board;
 pub mod config;
 mod deploy;
+mod linger;
 pub mod mailbox;
 pub mod message;
 pub mod runner;
 pub mod snapshot;
 
 pub use board::Board;
-pub use config::{Events, SlotConfig};
+pub use config::{Events, SlotConfig, Spin};
 pub use mailbox::{MailboxError, SlotMailbox};
 pub use message::{
     AttemptId, Deployment, EdgeLatency, Failure, FailureKind, HeldUp, Rates, SlotCommand, SlotEvent,

@@ -19,12 +19,13 @@ use crate::context::Waker;
 use crate::error::{TaskError, panic_message};
 use crate::files::{FileEvent, Files};
 use crate::jobs::Jobs;
-use crate::limits::{COMMANDS_PER_TURN, EVENTS_RETRY_NS, EVENTS_WAITING_MAX};
+use crate::limits::{COMMANDS_PER_TURN, EVENTS_RETRY_NS, EVENTS_WAITING_MAX, LINGER_NS};
 use crate::memory::{Budgets, MemoryUse};
 use crate::pool::ReaderPool;
 use crate::slot::board::{Board, write_tasks};
-use crate::slot::config::{Events, SlotConfig};
+use crate::slot::config::{Events, SlotConfig, Spin};
 use crate::slot::deploy::{Deployer, deploy};
+use crate::slot::linger::Linger;
 use crate::slot::mailbox::{SlotMailbox, mailbox};
 use crate::slot::message::{
     AttemptId, Deployment, Failure, FailureKind, SlotCommand, SlotEvent, SlotMetrics, TaskId,
@@ -77,8 +78,9 @@ pub struct SlotRunner<R: Ring> {
     /// Free segments, as the board says.
     shown_free: u32,
     idle_since_ns: Option<u64>,
-    /// It does not sleep before this time, because it spins.
+    /// It does not sleep before this time, because it spins or lingers.
     awake_until_ns: u64,
+    linger: Linger,
     /// Memory held when it was last looked at.
     memory: MemoryUse,
 }
@@ -124,6 +126,7 @@ where
             shown_free: 0,
             idle_since_ns: None,
             awake_until_ns: 0,
+            linger: Linger::default(),
             memory: MemoryUse::default(),
         };
         (runner, sender)
@@ -163,7 +166,11 @@ where
         self.turns += u64::from(busy);
         if busy {
             self.idle_since_ns = None;
-            self.awake_until_ns = self.exchange.ports.now_ns().saturating_add(self.config.spin_ns);
+            let awake_ns = match self.config.spin {
+                Spin::For(spin_ns) => spin_ns,
+                Spin::WhereItPays => self.linger.worked().then_some(LINGER_NS).unwrap_or_default(),
+            };
+            self.awake_until_ns = self.exchange.ports.now_ns().saturating_add(awake_ns);
         }
         busy
     }
@@ -173,18 +180,23 @@ where
     pub fn wait(&mut self) {
         let now = self.exchange.now_ns();
         let awake_ns = self.running().filter_map(Task::awake_ns).min();
-        if now < self.awake_until_ns || awake_ns.is_some_and(|at| at <= now) {
+        if now < self.awake_until_ns {
+            return self.linger.looks();
+        }
+        if awake_ns.is_some_and(|at| at <= now) {
             return;
         }
         self.watch_stall(now);
         let retry = (!self.outbox.is_empty()).then(|| now + EVENTS_RETRY_NS);
         let metrics = self.has_news().then_some(self.metrics_at_ns);
         let until = self.next_timer_ns().into_iter().chain(retry).chain(metrics).min();
-        let until = until.map(|at| at.saturating_sub(self.config.spin_ns)).into_iter().chain(awake_ns).min();
-        if self.config.spin_ns > 0 && until.is_some_and(|at| at <= now) {
+        let spin_ns = if let Spin::For(spin_ns) = self.config.spin { spin_ns } else { 0 };
+        let until = until.map(|at| at.saturating_sub(spin_ns)).into_iter().chain(awake_ns).min();
+        if spin_ns > 0 && until.is_some_and(|at| at <= now) {
             return;
         }
         self.waits += 1;
+        self.linger.sleeps();
         self.exchange.wait(until.map(|at| Duration::from_nanos(at.saturating_sub(now))));
     }
 

@@ -250,7 +250,7 @@ fn a_rate_is_kept_and_evenly() {
                 assert!(lines <= now / 1_000_000, "{lines} lines had passed after {now} ns");
                 lines += block.lines();
             }
-            Next::Wait(Pause::Until(at)) => {
+            Next::Wait(Pause::Until(at) | Pause::Punctual(at)) => {
                 assert!(at > now);
                 longest = longest.max(at - now);
                 now = at;
