@@ -39,6 +39,8 @@ const SOURCE_COUNTS: &str = "source-counts.json";
 const SUM_COUNTS: &str = "sum-counts.json";
 /// Records between two turns of the exchange, as a slot's quantum.
 const QUANTUM: u32 = 4096;
+/// Pairs whose channels are known before the first of them is written, so that their places are asked for together.
+const AHEAD: usize = 64;
 const SOURCE: SlotId = SlotId { taskmanager: 1, slot: 0 };
 const SUM: SlotId = SlotId { taskmanager: 2, slot: 0 };
 
@@ -204,15 +206,24 @@ fn source(args: &EndArgs, mut end: End, mut meter: Meter, me: SocketAddr) -> Res
     let (mut keys, mut number, mut ended) = (Keys::new(args.work.keys), 0_u64, false);
     let mut bytes = forms::opaque_template(args.work.record_bytes as usize);
     let shape = args.work.shape;
+    let (mut ahead, mut taken) = ([(0_u32, 0_u64); AHEAD], AHEAD);
     end.run(args.warm_up, |slot| {
         let mut output = slot.ports.output(id);
         let mut made = 0;
         while made < QUANTUM && meter.left() > u64::from(made) && output.writable() {
             if shape == Shape::Keyed {
-                let key = keys.step();
-                // The upper half of a product with the golden ratio, scaled to the channels.
-                let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-                output.write(((hash * count) >> 32) as u32, &Pair { key, value: number })?;
+                if taken == AHEAD {
+                    for (channel, key) in &mut ahead {
+                        *key = keys.step();
+                        // The upper half of a product with the golden ratio, scaled to the channels.
+                        *channel = (((key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * count) >> 32) as u32;
+                        output.expect(*channel);
+                    }
+                    taken = 0;
+                }
+                let (channel, key) = ahead[taken];
+                taken += 1;
+                output.write(channel, &Pair { key, value: number })?;
             } else {
                 forms::number_opaque(&mut bytes, number);
                 output.write((number % count) as u32, &bytes)?;

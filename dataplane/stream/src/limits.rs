@@ -49,6 +49,12 @@ pub const POOL_QUEUE_MAX: usize = 4096;
 /// Commands that may wait for a slot. A JobManager sends a handful per checkpoint and attempt.
 pub const COMMANDS_MAX: usize = 1024;
 
+/// Channels from which on their segments are no longer all in the cache when it is their turn: 64 of 4 KiB are 256 KiB.
+pub const CHANNELS_SCATTERED: u32 = 64;
+
+/// How many turns before its own the next place of a channel is asked for, where they are scattered.
+pub const CHANNELS_EXPECTED: u32 = 8;
+
 /// Commands a slot takes in per turn, so that a flood of them does not stall records.
 pub const COMMANDS_PER_TURN: usize = 64;
 

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Draft, Shard};
+use tidegate_memory::prefetch;
 use tidegate_plant::{Plant, planted};
 use tidegate_record::{Record, Slot, WriteError};
 
@@ -34,6 +35,18 @@ impl Output<'_> {
     #[inline]
     pub fn channels(&self) -> u32 {
         self.partition.channels.len() as u32
+    }
+
+    /// Says that a record will be written to this channel soon: the place it goes to is on its way into the cache then. Worth
+    /// it where channels are so many that their segments are not.
+    #[inline(always)]
+    pub fn expect(&mut self, channel: u32) {
+        if let Some(Some(draft)) = self.partition.filling.get_mut(channel as usize) {
+            let len = draft.len() as usize;
+            if let Some(place) = draft.bytes_mut(self.arena).get(len) {
+                prefetch(place);
+            }
+        }
     }
 
     /// Writes a record to a channel.

@@ -168,7 +168,8 @@ where
             self.idle_since_ns = None;
             let awake_ns = match self.config.spin {
                 Spin::For(spin_ns) => spin_ns,
-                Spin::WhereItPays => self.linger.worked().then_some(LINGER_NS).unwrap_or_default(),
+                Spin::WhereItPays if self.linger.worked() => LINGER_NS,
+                Spin::WhereItPays => 0,
             };
             self.awake_until_ns = self.exchange.ports.now_ns().saturating_add(awake_ns);
         }
