@@ -6,8 +6,11 @@
 
 mod files;
 mod objects;
+mod system;
 
+pub use self::system::{FileSystem, OwnFiles};
 use crate::store::{StoreDone, StoreFault, StoreOp};
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +28,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct LocalStore {
     root: PathBuf,
-    objects: Arc<LocalFileSystem>,
+    objects: Arc<dyn ObjectStore>,
+    disk: Arc<dyn FileSystem>,
 }
 
 /// Why a directory cannot be a store.
@@ -75,7 +79,12 @@ impl LocalStore {
         let objects = LocalFileSystem::new_with_prefix(&root)
             .map_err(|e| LocalStoreError::Open { path: root.clone(), reason: e.to_string() })?
             .with_fsync(true);
-        Ok(LocalStore { root, objects: Arc::new(objects) })
+        Ok(LocalStore { root, objects: Arc::new(objects), disk: Arc::new(OwnFiles) })
+    }
+
+    /// A store in a directory that is there, of another file system; `objects` are what lies below that directory.
+    pub fn over(root: &Path, objects: Arc<dyn ObjectStore>, disk: Arc<dyn FileSystem>) -> Self {
+        LocalStore { root: root.to_path_buf(), objects, disk }
     }
 
     /// The directory, absolute.
@@ -83,7 +92,7 @@ impl LocalStore {
         &self.root
     }
 
-    /// Executes one operation. Must be called within a tokio runtime; blocking work leaves its threads free.
+    /// Executes one operation. Within a tokio runtime blocking work leaves its threads free; elsewhere it is done in place.
     pub async fn execute(&self, op: StoreOp) -> StoreDone {
         let result = match op {
             StoreOp::ReadEpochs => self.read_epochs().await,
@@ -97,23 +106,27 @@ impl LocalStore {
             StoreOp::Verify { job, id } => self.verify(job, id).await,
             StoreOp::ReadOutputs { job, id, expected } => self.read_outputs(job, id, expected).await,
             StoreOp::Quarantine { job, id } => {
-                self.blocking(move |root| files::quarantine(root, job, id)).await
+                self.blocking(move |disk, root| files::quarantine(disk, root, job, id)).await
             }
             StoreOp::Retain { job, below } => {
-                self.blocking(move |root| files::retain(root, job, below)).await
+                self.blocking(move |disk, root| files::retain(disk, root, job, below)).await
             }
             StoreOp::Discard { job, ids } => self.discard(job, &ids).await,
-            StoreOp::Sink(op) => self.blocking(move |_| files::sink(op).map(StoreDone::Sink)).await,
+            StoreOp::Sink(op) => {
+                self.blocking(move |disk, _| files::sink(disk, op).map(StoreDone::Sink)).await
+            }
         };
         result.unwrap_or_else(StoreDone::Failed)
     }
 
     async fn blocking(
         &self,
-        work: impl FnOnce(&Path) -> Result<StoreDone, StoreFault> + Send + 'static,
+        work: impl FnOnce(&dyn FileSystem, &Path) -> Result<StoreDone, StoreFault> + Send + 'static,
     ) -> Result<StoreDone, StoreFault> {
-        let root = self.root.clone();
-        tokio::task::spawn_blocking(move || work(&root))
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return work(&*self.disk, &self.root) };
+        let (disk, root) = (Arc::clone(&self.disk), self.root.clone());
+        runtime
+            .spawn_blocking(move || work(&*disk, &root))
             .await
             .map_err(|e| StoreFault::from(format!("a store thread ended: {e}")))?
     }

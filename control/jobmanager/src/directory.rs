@@ -10,6 +10,7 @@ use crate::record::{JobRecord, RECORD_VERSION};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use tidegate_checkpoint::local::{FileSystem, OwnFiles};
 use tidegate_rpc::{ClusterId, JobId};
 
 /// Why a directory cannot be used.
@@ -53,9 +54,11 @@ pub(crate) struct Directory {
 
 /// A job found in the directory.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) id: JobId,
-    pub(crate) record: Result<JobRecord, String>,
+pub struct Entry {
+    /// Its name.
+    pub id: JobId,
+    /// Its record, or why that cannot be read.
+    pub record: Result<JobRecord, String>,
 }
 
 impl Directory {
@@ -79,43 +82,54 @@ impl Directory {
 
     /// All jobs, by the time they were submitted.
     pub(crate) fn jobs(&self) -> Result<Vec<Entry>, DirectoryError> {
-        let dir = self.root.join("jobs");
-        let mut entries = Vec::new();
-        for found in fs::read_dir(&dir).map_err(unusable(&dir))? {
-            let name = found.map_err(unusable(&dir))?.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
-            let dir = job_dir(&self.root, id);
-            // Without one it is a submission that was never answered.
-            let Some(epoch) = epochs(&dir).map_err(unusable(&dir))?.into_iter().max() else { continue };
-            let read = fs::read(dir.join(record_name(epoch))).map_err(|e| e.to_string());
-            entries.push(Entry { id, record: read.and_then(|bytes| parse(id, epoch, &bytes)) });
-        }
-        entries
-            .sort_by_key(|entry| (entry.record.as_ref().map_or(0, |record| record.submitted_ms), entry.id));
-        Ok(entries)
+        jobs(&OwnFiles, &self.root)
     }
+}
+
+/// All jobs of a directory, by the time they were submitted.
+///
+/// # Errors
+/// It cannot be listed.
+pub fn jobs(disk: &dyn FileSystem, root: &Path) -> Result<Vec<Entry>, DirectoryError> {
+    let dir = root.join("jobs");
+    let mut entries = Vec::new();
+    for name in disk.list(&dir).map_err(unusable(&dir))? {
+        let Ok(id) = name.parse::<JobId>() else { continue };
+        let dir = job_dir(root, id);
+        // Without one it is a submission that was never answered.
+        let Some(epoch) = epochs(disk, &dir).map_err(unusable(&dir))?.into_iter().max() else { continue };
+        let read = read(disk, &dir.join(record_name(epoch))).map_err(|e| e.to_string());
+        entries.push(Entry { id, record: read.and_then(|bytes| parse(id, epoch, &bytes)) });
+    }
+    entries.sort_by_key(|entry| (entry.record.as_ref().map_or(0, |record| record.submitted_ms), entry.id));
+    Ok(entries)
 }
 
 /// Writes a record durably: temporary file, sync, rename, sync of the directory; then those of older epochs go.
 /// Blocking.
-pub(crate) fn save(root: &Path, id: JobId, record: &JobRecord) -> Result<(), String> {
+///
+/// # Errors
+/// What the system says, in words; the record may be there nevertheless.
+pub fn save(disk: &dyn FileSystem, root: &Path, id: JobId, record: &JobRecord) -> Result<(), String> {
     let dir = job_dir(root, id);
     let path = dir.join(record_name(record.epoch));
     let write = || -> std::io::Result<()> {
-        if !dir.exists() {
-            fs::create_dir_all(&dir)?;
-            sync_dir(&root.join("jobs"))?;
+        if disk.len(&path).is_err() {
+            if disk.len(&dir).is_err() {
+                disk.create_dir(&dir)?;
+            }
+            // Also if it was there: who made it may have died before this.
+            disk.sync(&root.join("jobs"))?;
         }
         let bytes = serde_json::to_vec_pretty(record)?;
         let temporary = path.with_extension("json.tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        sync_dir(&dir)?;
-        let older = epochs(&dir)?.into_iter().filter(|epoch| *epoch < record.epoch);
+        disk.write(&temporary, &bytes)?;
+        disk.sync(&temporary)?;
+        disk.rename(&temporary, &path)?;
+        disk.sync(&dir)?;
+        let older = epochs(disk, &dir)?.into_iter().filter(|epoch| *epoch < record.epoch);
         // One that stays does not count; the next save tries again.
-        older.for_each(|epoch| drop(fs::remove_file(dir.join(record_name(epoch)))));
+        older.for_each(|epoch| drop(disk.remove_file(&dir.join(record_name(epoch)))));
         Ok(())
     };
     write().map_err(|e| format!("{}: {e}", path.display()))
@@ -123,7 +137,7 @@ pub(crate) fn save(root: &Path, id: JobId, record: &JobRecord) -> Result<(), Str
 
 /// Whether a job of this id was written down here, readable or not.
 pub(crate) fn has_record(root: &Path, id: JobId) -> std::io::Result<bool> {
-    epochs(&job_dir(root, id)).map(|epochs| !epochs.is_empty())
+    epochs(&OwnFiles, &job_dir(root, id)).map(|epochs| !epochs.is_empty())
 }
 
 /// A number that nobody can guess or repeat.
@@ -143,18 +157,19 @@ fn record_name(epoch: u64) -> String {
 }
 
 /// Epochs whose leaders wrote a record of the job.
-fn epochs(dir: &Path) -> std::io::Result<Vec<u64>> {
-    let found = match fs::read_dir(dir) {
+fn epochs(disk: &dyn FileSystem, dir: &Path) -> std::io::Result<Vec<u64>> {
+    let names = match disk.list(dir) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        found => found?,
+        names => names?,
     };
-    let mut epochs = Vec::new();
-    for entry in found {
-        let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("job-")?.strip_suffix(".json"));
-        epochs.extend(number.and_then(|number| number.parse::<u64>().ok()));
-    }
-    Ok(epochs)
+    let epoch = |name: &String| name.strip_prefix("job-")?.strip_suffix(".json")?.parse::<u64>().ok();
+    Ok(names.iter().filter_map(epoch).collect())
+}
+
+fn read(disk: &dyn FileSystem, path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    disk.open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn parse(id: JobId, epoch: u64, bytes: &[u8]) -> Result<JobRecord, String> {
@@ -260,12 +275,12 @@ mod tests {
         let id = JobId(7);
         let save = |epoch, attempt| {
             let record = JobRecord { epoch, attempt, ..crate::record::tests::record(id) };
-            super::save(directory.root(), id, &record).unwrap();
+            super::save(&OwnFiles, directory.root(), id, &record).unwrap();
         };
         let read = || directory.jobs().unwrap().remove(0).record.unwrap().attempt;
         save(1, 1);
         save(2, 5);
-        assert_eq!(epochs(&job_dir(directory.root(), id)).unwrap(), [2], "the older one is gone");
+        assert_eq!(epochs(&OwnFiles, &job_dir(directory.root(), id)).unwrap(), [2], "the older one is gone");
         save(1, 2);
         assert_eq!(read(), 5);
         save(2, 6);

@@ -15,7 +15,7 @@
 pub mod config;
 mod convert;
 pub mod core;
-mod directory;
+pub mod directory;
 pub mod limits;
 mod memory;
 mod output;

@@ -20,13 +20,15 @@ use crate::disk::Disk;
 use crate::history::History;
 use crate::host::{Birth, Host, RECORD_BYTES, SEGMENT_BYTES};
 use crate::leader::Leader;
-use crate::ledger::{Reference, ledger};
+use crate::ledger::{OUT, Reference, ledger};
 use crate::wires::{Link, Mail};
 
 pub const JOB: &str = "ledger";
 pub const JOB_ID: JobId = JobId(0x1ED6E2);
 pub const CLUSTER: ClusterId = ClusterId(7);
 pub const BINARY: u64 = 5;
+/// What the JobManager makes before anything else.
+const STORE_JOBS: &str = "/store/jobs";
 /// Time that a turn of all slots takes.
 const TURN_NS: u64 = 10_000;
 /// Turns after which a run that goes on and on is given up: a livelock.
@@ -190,11 +192,13 @@ impl Cluster {
         let needed = segments_needed(&jobs, &shape)?;
         shape.segments = shape.segments.max(needed);
         let places = (0..shape.hosts).map(|_| Place { up: None, life: 0, epoch_seen: 0 });
+        let disk = Disk::default();
+        [STORE_JOBS, OUT].into_iter().for_each(|dir| disk.found(dir));
         let mut cluster = Self {
             shape,
             switch: SimSwitch::new(net.clone()),
             net,
-            disk: Disk::default(),
+            disk,
             jobs,
             hosts: places.collect(),
             leaders: Vec::new(),

@@ -13,7 +13,7 @@ use crate::wires::KEEPALIVE_NS;
 const RETIRE_NS: u64 = 3_000 * MS;
 
 /// Kinds of accidents, with the words for the report.
-pub const KINDS: [&str; 15] = [
+pub const KINDS: [&str; 16] = [
     "TaskManagers killed",
     "hosts of TaskManagers without power",
     "TaskManagers that left in order",
@@ -29,6 +29,7 @@ pub const KINDS: [&str; 15] = [
     "full disks",
     "stores that fail for a while",
     "clocks that jumped",
+    "power cuts of everything",
 ];
 
 impl Cluster {
@@ -89,7 +90,8 @@ impl Cluster {
                 let ns = self.random.within([10 * MS, 2_000 * MS]);
                 self.after(ns, Event::Healthy);
             }
-            _ => self.jump(host),
+            14 => self.jump(host),
+            _ => self.power_cut()?,
         }
         Ok(true)
     }
@@ -124,8 +126,11 @@ impl Cluster {
     }
 
     fn kill_host(&mut self, index: usize, power: bool) {
-        if power && let Some(host) = &self.hosts[index].up {
-            host.tear(&self.disk, &mut self.random);
+        if let Some(host) = &mut self.hosts[index].up {
+            host.die(&self.disk, &mut self.random);
+            if power {
+                host.tear(&self.disk, &mut self.random);
+            }
         }
         if power && let Some(link) = self.hosts[index].up.as_mut().and_then(|host| host.link.take()) {
             // Nobody says anything; the other end asks some time.
@@ -146,6 +151,16 @@ impl Cluster {
         }
         self.bury_leader(index);
         Ok(())
+    }
+
+    /// All machines lose power at once, and the disk with them.
+    fn power_cut(&mut self) -> Result<(), String> {
+        (0..self.hosts.len()).for_each(|host| self.kill_host(host, false));
+        let alive: Vec<usize> = (0..self.leaders.len()).filter(|at| !self.leaders[*at].is_gone()).collect();
+        alive.into_iter().try_for_each(|leader| self.kill_leader(leader, true))?;
+        let open = self.disk.cut(&mut self.random);
+        self.say(|| format!("{open} names and files were not safe"));
+        self.history.after_cut(&self.disk)
     }
 
     /// One end of a stream is gone without a word: the other hears of it when it asks.
@@ -204,13 +219,12 @@ impl Cluster {
             return false;
         }
         let path = &files[self.random.below(files.len() as u64) as usize];
-        let Some(file) = self.disk.file(path) else { return false };
-        let mut bytes = file.borrow_mut();
-        if bytes.is_empty() {
+        let bits = self.disk.look(path, <[u8]>::len).unwrap_or_default() as u64 * 8;
+        if bits == 0 {
             return false;
         }
-        let at = self.random.below(bytes.len() as u64 * 8);
-        bytes[(at / 8) as usize] ^= 1 << (at % 8);
+        let at = self.random.below(bits);
+        self.disk.flip(path, at);
         self.history.rotten = true;
         self.say(|| format!("ACCIDENT: bit {at} of {path} is wrong from now on"));
         true

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_checkpoint::sink::Moved;
 use tidegate_checkpoint::{Legal, Metadata, SinkDone, SinkOp, StoreDone, StoreOp, layout};
-use tidegate_rpc::ToTaskManager;
+use tidegate_rpc::{JobId, ToTaskManager};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::disk::Disk;
-use crate::ledger::{Expected, Reference};
+use crate::leader::records;
+use crate::ledger::{Expected, OUT, Reference};
 use crate::store::{self, Found, STORE};
 
 /// Of one run, which has one job.
@@ -26,6 +28,9 @@ pub struct History {
     prepared: BTreeSet<(u64, u32)>,
     /// What is visible when a checkpoint is the last one, for all that were published.
     cuts: Vec<(u64, Expected)>,
+    /// What was visible when the newest checkpoint was said to be complete, and which that was.
+    committed: BTreeMap<String, u64>,
+    acknowledged: Option<(JobId, u64)>,
     /// Something in the store was damaged: what is told of it cannot be checked any more.
     pub rotten: bool,
 }
@@ -48,6 +53,32 @@ impl History {
         match cuts.find_map(|(_, cut)| reference.check(disk, cut).ok()) {
             Some(rows) => Ok(rows),
             None => Err(format!("what is visible is what no checkpoint from {newest:?} on covers")),
+        }
+    }
+
+    /// The power was gone: the newest checkpoint that anybody was told of is whole, and what it made visible stays so.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn after_cut(&self, disk: &Disk) -> Result<(), String> {
+        let Some((job, id)) = self.acknowledged.filter(|_| !self.rotten) else { return Ok(()) };
+        let found = visible(disk);
+        if let Some((path, _)) = self.committed.iter().find(|(path, hash)| found.get(*path) != Some(hash)) {
+            return Err(format!(
+                "{path} was committed by checkpoint {id}; it did not outlive the loss of power"
+            ));
+        }
+        // Of a job that is over none is needed any more.
+        let over = records(disk).iter().any(|(_, record)| record.state.is_over());
+        let dir = layout::checkpoint_dir(job.0, id);
+        let newer = self.published.values().any(|published| *published > id);
+        match store::find(disk, job.0, id, &dir) {
+            Found::Metadata(metadata) => match store::damage(disk, &metadata) {
+                None => Ok(()),
+                Some(damage) => Err(format!("of checkpoint {id}, which was acknowledged, {damage}")),
+            },
+            _ if newer || over => Ok(()),
+            _ => Err(format!("checkpoint {id} was acknowledged; it did not outlive the loss of power")),
         }
     }
 
@@ -140,6 +171,8 @@ impl History {
                     }
                     None => {}
                 }
+                self.acknowledged = self.acknowledged.max(Some((*job, *checkpoint)));
+                self.committed = visible(disk);
                 (*job, *attempt, Some(*checkpoint))
             }
             _ => return Ok(()),
@@ -168,6 +201,13 @@ impl History {
             .map(drop)
             .map_err(|error| format!("epoch {epoch} attempt {attempt} checkpoint {checkpoint:?}: {error}"))
     }
+}
+
+/// Hashes of all files that are visible.
+fn visible(disk: &Disk) -> BTreeMap<String, u64> {
+    let files = disk.below(OUT).into_iter().filter(|path| !path.contains(tidegate_graph::PENDING));
+    let hash = |path: String| disk.look(&path, xxh3_64).map(|hash| (path, hash));
+    files.filter_map(hash).collect()
 }
 
 /// Whether metadata counts for the leader of an epoch.

@@ -6,16 +6,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use object_store::memory::InMemory;
-use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt as _};
 use tidegate_arena::{Arena, ArenaConfig, HugePages, SegmentSize};
+use tidegate_checkpoint::local::FileSystem as _;
 use tidegate_exchange::sim::SimSwitch;
 use tidegate_exchange::{Exchange, ExchangeConfig, LocalHub, SlotId};
 use tidegate_ring::sim::{Random, SimNet, SimRing, SimWatch};
@@ -26,12 +25,14 @@ use tidegate_stream::pool::ReaderPool;
 use tidegate_stream::slot::{SlotCommand, SlotConfig, SlotEvent, SlotMailbox, SlotRunner, Spin};
 use tidegate_taskmanager::agent::{Agent, Fetched, Identity};
 use tidegate_taskmanager::fetch_from;
-use tidegate_taskmanager::files::{Deliver, Done, FileKey, Loan, Operation, Roots, SimFilesThread};
+use tidegate_taskmanager::files::{
+    Chunk, Deliver, Directories, Done, FileKey, Folders, Loan, Operation, Roots, SimFilesThread, parent_of,
+};
 use tidegate_taskmanager::plan::plan;
 
 use crate::cluster::{BINARY, CLUSTER, Shape};
-use crate::disk::{Disk, File};
-use crate::store::STORE;
+use crate::disk::{Disk, Node};
+use crate::objects::Objects;
 
 /// Bytes of a segment: small, so that records of every size are cheap.
 pub const SEGMENT_BYTES: u32 = 4096;
@@ -40,6 +41,8 @@ pub const RECORD_BYTES: u32 = 5 * SEGMENT_BYTES;
 /// Links of a slot, and bytes of memory: more than anybody here wants.
 const LINKS: u32 = 1024;
 const PLENTY: u64 = 1 << 40;
+/// Who dies in the middle of a file operation makes fewer calls than this before.
+const CALLS_MAX: u64 = 8;
 /// How long partly filled segments are held back where they are: longer than most round trips.
 const FLUSH_MS: u64 = 5;
 
@@ -90,8 +93,24 @@ impl Slot {
 /// A file that is not safe yet.
 struct Open {
     path: String,
-    file: File,
-    synced: bool,
+    node: Node,
+}
+
+/// The disk as the files thread uses it.
+pub struct OnDisk<'a>(pub &'a Disk);
+
+impl Folders for OnDisk<'_> {
+    fn exists(&self, directory: &Path) -> bool {
+        self.0.len(directory).is_ok()
+    }
+
+    fn create(&self, directory: &Path) -> io::Result<()> {
+        self.0.create_dir(directory)
+    }
+
+    fn sync(&self, directory: &Path) -> io::Result<()> {
+        self.0.sync(directory)
+    }
 }
 
 /// A TaskManager process.
@@ -101,6 +120,7 @@ pub struct Host {
     pub roots: Roots,
     arena: Arena,
     files: SimFilesThread,
+    directories: Directories,
     open: BTreeMap<FileKey, Open>,
     operations: Vec<Operation<Loan>>,
     /// The stream to a JobManager, and the number of the last dial.
@@ -195,6 +215,7 @@ impl Host {
             roots,
             arena,
             files,
+            directories: Directories::default(),
             open: BTreeMap::new(),
             operations: Vec::new(),
             link: None,
@@ -231,38 +252,20 @@ impl Host {
     }
 
     fn carry_out(&mut self, disk: &Disk, operation: Operation<Loan>) -> Done<Loan> {
-        let full = || if disk.is_full() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) };
         let (key, result, buffer) = match operation {
-            Operation::Open { key, path } => {
-                let path = path.display().to_string();
-                let opened = disk.create_new(&path).map_err(io::Error::from).map(|file| {
-                    self.open.insert(key, Open { path, file, synced: false });
-                });
-                (key, opened, None)
-            }
+            Operation::Open { key, path } => (key, self.create_new(disk, key, &path), None),
             Operation::Write { key, offset, buffer } => {
-                let result = full();
-                if let (Ok(()), Some(open)) = (&result, self.open.get(&key)) {
-                    let mut bytes = open.file.borrow_mut();
-                    assert_eq!(bytes.len() as u64, offset, "a file is written from its beginning to its end");
-                    bytes.extend_from_slice(tidegate_taskmanager::files::Chunk::filled(&buffer));
-                }
+                let result = disk.append(self.node(key), offset, Chunk::filled(&buffer));
                 (key, result, Some(buffer))
             }
-            Operation::Sync { key } => {
-                let result = full();
-                if let (Ok(()), Some(open)) = (&result, self.open.get_mut(&key)) {
-                    open.synced = true;
-                }
-                (key, result, None)
-            }
+            Operation::Sync { key } => (key, disk.sync_node(self.node(key)), None),
             Operation::Close { key } => (key, Ok(()), None),
-            Operation::SyncDirectory { key, .. } => {
+            Operation::SyncDirectory { key, directory } => {
                 self.open.remove(&key);
-                (key, Ok(()), None)
+                (key, disk.sync(&directory), None)
             }
             Operation::Remove { key, path } => {
-                disk.remove_file(&path.display().to_string());
+                let _ = disk.remove_file(&path);
                 self.open.remove(&key);
                 (key, Ok(()), None)
             }
@@ -270,10 +273,39 @@ impl Host {
         Done { key, result, buffer }
     }
 
+    fn node(&self, key: FileKey) -> Node {
+        self.open.get(&key).expect("invariant: the core opens a file before it uses it").node
+    }
+
+    /// As the engines do it.
+    fn create_new(&mut self, disk: &Disk, key: FileKey, path: &Path) -> io::Result<()> {
+        let directory = parent_of(path);
+        if !self.directories.know(directory) {
+            self.directories.make(directory, &OnDisk(disk))?;
+        }
+        let node = match disk.create_new(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.directories.make(directory, &OnDisk(disk))?;
+                disk.create_new(path)
+            }
+            made => made,
+        }?;
+        self.open.insert(key, Open { path: path.display().to_string(), node });
+        Ok(())
+    }
+
+    /// The process ends in the middle of a file operation: some of its calls were made.
+    pub fn die(&mut self, disk: &Disk, random: &mut Random) {
+        if self.files_busy() {
+            let calls = random.below(CALLS_MAX);
+            disk.dying(calls, || self.step_files(disk, random, 1));
+        }
+    }
+
     /// The machine lost power: what was not safe is gone, cut or whole.
     pub fn tear(&self, disk: &Disk, random: &mut Random) {
-        for Open { path, file, synced } in self.open.values() {
-            disk.tear(path, file, *synced, random.next());
+        for Open { path, node } in self.open.values() {
+            disk.tear(path, *node, random.next());
         }
     }
 
@@ -305,26 +337,17 @@ pub fn look_up(jobs: &Jobs, disk: &Disk, prepare: &Prepare, slot: &SlotPlan) -> 
     let restores = match prepare.restored {
         None => slot.tasks.iter().map(|_| None).collect(),
         Some(checkpoint) => {
-            let store = InMemory::new();
-            let states =
-                slot.tasks.iter().flat_map(|task| &task.restore).flat_map(|operator| &operator.states);
-            for file in states.filter_map(|state| state.file.as_ref()) {
-                let bytes = disk.read(&format!("{STORE}/{}", file.path));
-                if let (Some(bytes), Ok(path)) = (bytes, ObjectPath::parse(&file.path)) {
-                    let put = ready(store.put(&path, bytes::Bytes::from(bytes).into()));
-                    put.expect("invariant: memory takes every object");
-                }
-            }
-            ready(fetch_from(&store as &dyn ObjectStore, checkpoint, slot))?
+            let store = Objects(disk.clone());
+            ready(fetch_from(&store, checkpoint, slot))?
         }
     };
     Ok(Fetched { graph: planned.graph, outputs: planned.outputs, restores })
 }
 
 /// The result of work that waits for nothing.
-fn ready<T>(work: impl Future<Output = T>) -> T {
+pub fn ready<T>(work: impl Future<Output = T>) -> T {
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
-        Poll::Pending => panic!("invariant: a store in memory answers at once"),
+        Poll::Pending => panic!("invariant: the simulated disk answers at once"),
     }
 }

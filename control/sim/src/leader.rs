@@ -4,10 +4,12 @@
 //! they were asked for; a process that was deposed or crashed does nothing more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 
 use tidegate_checkpoint::{Opening, StoreOp};
 use tidegate_graph::JobGraph;
 use tidegate_jobmanager::core::{Action, Core, CoreConfig, Found};
+use tidegate_jobmanager::directory::{self, Entry};
 use tidegate_jobmanager::{JobRecord, RestartPolicy};
 use tidegate_rpc::JobId;
 use tidegate_stream::Jobs;
@@ -43,27 +45,20 @@ pub struct Leader {
 
 /// Records of all jobs: of each the one of the newest epoch.
 pub fn records(disk: &Disk) -> Vec<(JobId, JobRecord)> {
-    let ids = disk.list(&format!("{STORE}/jobs")).into_iter().filter_map(|name| name.parse::<JobId>().ok());
-    let read = |id| {
-        let dir = format!("{STORE}/jobs/{id}");
-        let names = disk.list(&dir).into_iter().filter_map(|name| {
-            let epoch = name.strip_prefix("job-")?.strip_suffix(".json")?.parse::<u64>().ok()?;
-            Some((epoch, name))
-        });
-        let bytes = disk.read(&format!("{dir}/{}", names.max()?.1))?;
-        Some((id, serde_json::from_slice(&bytes).expect("invariant: a record is replaced by rename")))
+    let entries = directory::jobs(disk, Path::new(STORE)).expect("invariant: the directory of jobs is there");
+    let record = |entry: Entry| match entry.record {
+        Ok(record) => (entry.id, record),
+        Err(reason) => panic!("the record of job {}: {reason}", entry.id),
     };
-    ids.filter_map(read).collect()
+    entries.into_iter().map(record).collect()
 }
 
 /// Writes a record, under the name of its epoch.
 ///
 /// # Errors
-/// The disk is full.
+/// What the disk says.
 pub fn save(disk: &Disk, job: JobId, record: &JobRecord) -> Result<(), String> {
-    let path = format!("{STORE}/jobs/{job}/job-{}.json", record.epoch);
-    let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
-    disk.replace(&path, bytes).map_err(|error| format!("{path}: {error}"))
+    directory::save(disk, Path::new(STORE), job, record)
 }
 
 /// Jobs whose checkpoints a new leader looks at: nothing of one that is over and clean is ever read again.

@@ -310,8 +310,7 @@ fn visible<T: Field>(disk: &Disk, name: &str) -> Result<Vec<T>, String> {
     let folder = format!("{OUT}/{name}");
     let mut rows = Vec::new();
     for path in disk.below(&folder).iter().filter(|path| !path.contains(PENDING)) {
-        let Some(file) = disk.file(path) else { continue };
-        let bytes = file.borrow();
+        let bytes = disk.read(path).unwrap_or_default();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let (row, used) = from_snapshot::<T>(rest).map_err(|error| format!("{path}: {error}"))?;
@@ -324,6 +323,9 @@ fn visible<T: Field>(disk: &Disk, name: &str) -> Result<Vec<T>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use tidegate_checkpoint::local::FileSystem as _;
     use tidegate_record::to_snapshot;
 
     use super::*;
@@ -353,7 +355,8 @@ mod tests {
                     }
                 }
             }
-            disk.replace(&format!("{OUT}/{name}/part-0"), bytes).expect("there is room");
+            disk.found(&format!("{OUT}/{name}"));
+            disk.write(Path::new(&format!("{OUT}/{name}/part-0")), &bytes).expect("there is room");
         }
         disk
     }

@@ -7,8 +7,11 @@ mod disk;
 mod faults;
 mod history;
 mod host;
+#[cfg(test)]
+mod lasting;
 mod leader;
 mod ledger;
+mod objects;
 mod run;
 mod shell;
 mod store;

@@ -18,6 +18,9 @@ use crate::wires::{Mail, TO_HOST};
 const SUBMIT: u64 = 1;
 const CANCEL: u64 = 2;
 
+/// Who dies while it writes a record makes fewer calls than this before.
+const SAVE_CALLS_MAX: u64 = 8;
+
 impl Cluster {
     /// A JobManager starts; older ones go on.
     pub fn start_leader(&mut self) {
@@ -271,6 +274,10 @@ impl Cluster {
                 }
                 (Work::Save { record, .. }, 0) => {
                     let _ = save(&self.disk, JOB_ID, &record);
+                }
+                (Work::Save { record, .. }, 1) => {
+                    let calls = self.random.below(SAVE_CALLS_MAX);
+                    let _ = self.disk.dying(calls, || save(&self.disk, JOB_ID, &record));
                 }
                 _ => {}
             }

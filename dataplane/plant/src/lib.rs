@@ -59,11 +59,15 @@ pub enum Plant {
     MissLostTaskManager = 25,
     /// Attempts that are over are not shut out of the output.
     SkipFence = 26,
+    /// A file is acknowledged before its bytes are on the disk.
+    SkipFsync = 27,
+    /// A rename is acknowledged before the directory is on the disk.
+    SkipDirectoryFsync = 28,
 }
 
 impl Plant {
     /// All of them, with the names they go by.
-    pub const ALL: [(&'static str, Plant); 25] = [
+    pub const ALL: [(&'static str, Plant); 27] = [
         ("skip-alignment", Plant::SkipAlignment),
         ("barrier-overtakes-data", Plant::BarrierOvertakesData),
         ("lose-credit", Plant::LoseCredit),
@@ -89,6 +93,8 @@ impl Plant {
         ("commit-once", Plant::CommitOnce),
         ("miss-lost-taskmanager", Plant::MissLostTaskManager),
         ("skip-fence", Plant::SkipFence),
+        ("skip-fsync", Plant::SkipFsync),
+        ("skip-directory-fsync", Plant::SkipDirectoryFsync),
     ];
 
     /// The bug of this name.

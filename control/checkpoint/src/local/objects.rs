@@ -140,7 +140,7 @@ impl LocalStore {
             let dir = layout::checkpoint_dir(job, id);
             let created = self.void_metadata(job, id).await? == StoreDone::Created;
             if created || matches!(self.find(job, id, &dir).await?, Found::Void) {
-                self.blocking(move |root| files::discard(root, job, id)).await?;
+                self.blocking(move |disk, root| files::discard(disk, root, job, id)).await?;
             }
         }
         Ok(StoreDone::Done)
@@ -259,7 +259,7 @@ impl LocalStore {
     /// Makes an object durable that somebody created, perhaps without living to see it synced.
     async fn sync(&self, name: &str) -> Result<(), StoreFault> {
         let name = name.to_owned();
-        self.blocking(move |root| files::sync_object(root, &name)).await.map(drop)
+        self.blocking(move |disk, root| files::sync_object(disk, root, &name)).await.map(drop)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::directory;
 use crate::limits::STORE_QUEUE;
 use crate::record::JobRecord;
 use std::path::PathBuf;
+use tidegate_checkpoint::local::OwnFiles;
 use tidegate_checkpoint::{LocalStore, StoreOp};
 use tidegate_rpc::JobId;
 use tokio::sync::mpsc;
@@ -38,7 +39,7 @@ impl Worker {
                     Work::Store { op, body } => Input::Store { job, op, done: store.execute(*body).await },
                     Work::Save { save, record } => {
                         let root = root.clone();
-                        let write = move || directory::save(&root, job, &record);
+                        let write = move || directory::save(&OwnFiles, &root, job, &record);
                         let result = match tokio::task::spawn_blocking(write).await {
                             Ok(result) => result,
                             Err(error) => Err(format!("a store thread ended: {error}")),

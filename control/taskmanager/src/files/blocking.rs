@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::core::{Chunk, Done, FileKey, Operation};
-use super::directories::{Directories, parent_of, sync};
+use super::directories::{Directories, OwnFolders, parent_of, sync};
 
 /// The open files of this engine.
 #[derive(Default)]
@@ -82,12 +82,12 @@ fn done<B>(key: FileKey, result: io::Result<()>) -> Done<B> {
 fn create_new(path: &Path, directories: &Directories) -> io::Result<File> {
     let directory = parent_of(path);
     if !directories.know(directory) {
-        directories.make(directory, sync)?;
+        directories.make(directory, &OwnFolders)?;
     }
     let open = || OpenOptions::new().write(true).create_new(true).open(path);
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            directories.make(directory, sync)?; // It was there and is gone.
+            directories.make(directory, &OwnFolders)?; // It was there and is gone.
             open()
         }
         opened => opened,

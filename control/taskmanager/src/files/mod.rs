@@ -32,6 +32,8 @@ use tokio::task::LocalSet;
 
 pub use self::core::{Chunk, Core, Done, Event, FileFault, FileKey, Operation, Request, is_permanent};
 #[cfg(feature = "sim")]
+pub use self::directories::{Directories, Folders, parent_of};
+#[cfg(feature = "sim")]
 pub use self::sim::SimFilesThread;
 use self::slot::Lending;
 pub use self::slot::{Loan, Roots, SlotFiles};

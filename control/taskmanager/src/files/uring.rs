@@ -22,7 +22,7 @@ use tokio_uring::buf::fixed::FixedBufRegistry;
 use tokio_uring::fs::{File, OpenOptions};
 
 use super::core::{Chunk, Done, FileKey, Operation};
-use super::directories::{Directories, parent_of, sync};
+use super::directories::{Directories, OwnFolders, parent_of};
 use crate::limits::{STAGING_BUFFER_BYTES, STAGING_BUFFERS};
 
 /// How buffers reach the kernel.
@@ -102,7 +102,7 @@ impl UringEngine {
     /// Makes a directory off this thread, once per attempt or checkpoint: flushing its entry takes as long as a file's.
     async fn make(&self, directory: &Path) -> io::Result<()> {
         let (directories, directory) = (Arc::clone(&self.directories), directory.to_path_buf());
-        let made = tokio::task::spawn_blocking(move || directories.make(&directory, sync));
+        let made = tokio::task::spawn_blocking(move || directories.make(&directory, &OwnFolders));
         made.await.expect("invariant: file operations do not panic")
     }
 

@@ -1,0 +1,121 @@
+//! Whatever call somebody died at: what is acknowledged afterwards by whoever came next outlives the loss of power.
+//!
+//! The same work is begun by one who dies after so many calls, done by another, and the power fails with the worst outcome.
+
+use std::path::Path;
+
+use tidegate_checkpoint::local::FileSystem as _;
+use tidegate_checkpoint::sink::{Move, Moved};
+use tidegate_checkpoint::{SinkDone, SinkOp, StoreDone, StoreOp};
+use tidegate_jobmanager::record::RECORD_VERSION;
+use tidegate_jobmanager::{JobRecord, JobRequest, JobState};
+use tidegate_ring::sim::Random;
+use tidegate_stream::{JobEntry, Jobs};
+use tidegate_taskmanager::files::{Directories, parent_of};
+
+use crate::cluster::{JOB, JOB_ID};
+use crate::disk::Disk;
+use crate::host::OnDisk;
+use crate::ledger::ledger;
+use crate::store::{STORE, execute};
+
+/// Calls after which every work here is over.
+const CALLS: u64 = 20;
+
+/// The power fails, and all is lost that may be.
+fn worst(disk: &Disk) {
+    let random = (0..).map(Random::new).find(|random| random.clone().below(4) == 0);
+    disk.cut(&mut random.expect("one in four"));
+}
+
+/// A directory of the store in which somebody died after so many calls.
+fn after(calls: u64, work: &dyn Fn(&Disk)) -> Disk {
+    let disk = Disk::default();
+    disk.found(&format!("{STORE}/jobs"));
+    disk.found("/out");
+    disk.dying(calls, || work(&disk));
+    disk
+}
+
+#[test]
+fn a_record_lasts_whoever_made_its_directory() {
+    let jobs = Jobs::new([JobEntry::new(JOB, ledger)]);
+    let built =
+        jobs.build(JOB, &["--records", "1", "--partitions", "1"].map(str::to_owned), 1).expect("a job");
+    let record = JobRecord {
+        version: RECORD_VERSION,
+        id: JOB_ID.to_string(),
+        epoch: 1,
+        request: JobRequest {
+            job: JOB.to_owned(),
+            args: Vec::new(),
+            parallelism: 1,
+            checkpoint_interval_ms: None,
+            min_pause_ms: 0,
+            checkpoint_timeout_ms: 1_000,
+            tolerable_failures: 0,
+            retained: 1,
+        },
+        graph_fingerprint: built.graph.fingerprint(),
+        graph: built.graph,
+        state: JobState::Created,
+        cleaned: false,
+        attempt: 1,
+        outputs: Vec::new(),
+        submitted_ms: 0,
+        ended_ms: None,
+        restarts: 0,
+        restored: Vec::new(),
+        completed_checkpoints: 0,
+        failed_checkpoints: 0,
+        refused: Vec::new(),
+        exceptions: Vec::new(),
+    };
+    let save = |disk: &Disk| crate::leader::save(disk, JOB_ID, &record);
+    for calls in 0..CALLS {
+        let disk = after(calls, &|disk| drop(save(disk)));
+        save(&disk).expect("nothing is in the way");
+        worst(&disk);
+        assert_eq!(crate::leader::records(&disk).len(), 1, "after {calls} calls");
+    }
+}
+
+#[test]
+fn a_committed_file_lasts_whoever_made_its_directory() {
+    let pending = Path::new("/out/_pending");
+    let moved =
+        |name: &str| Move { from: format!("/out/_pending/{name}"), to: format!("/out/a/b/{name}"), len: 1 };
+    let rename = |name: &str| StoreOp::Sink(SinkOp::Rename { files: vec![moved(name)] });
+    for calls in 0..CALLS {
+        let disk = after(0, &|_| ());
+        disk.create_dir(pending).expect("room");
+        for name in ["x", "y"] {
+            disk.write(&pending.join(name), b"x").expect("room");
+            disk.sync(&pending.join(name)).expect("there");
+        }
+        [pending, Path::new("/out")].into_iter().for_each(|dir| disk.sync(dir).expect("there"));
+        disk.dying(calls, || execute(&disk, &rename("x")));
+        let done = execute(&disk, &rename("y"));
+        assert_eq!(done, StoreDone::Sink(SinkDone::Renamed(vec![Moved::Done])));
+        worst(&disk);
+        assert!(disk.read("/out/a/b/y").is_some(), "after {calls} calls");
+    }
+}
+
+#[test]
+fn a_pending_file_lasts_whoever_made_its_directories() {
+    let (first, second) =
+        (Path::new("/out/counted/_pending/e1-a1/x"), Path::new("/out/counted/_pending/e1-a2/y"));
+    let write = |disk: &Disk, path: &Path| {
+        Directories::default().make(parent_of(path), &OnDisk(disk))?;
+        disk.write(path, b"x")?;
+        disk.sync(path)?;
+        disk.sync(parent_of(path))
+    };
+    for calls in 0..CALLS {
+        let disk = after(calls, &|disk| drop(write(disk, first)));
+        write(&disk, second).expect("nothing is in the way");
+        worst(&disk);
+        assert!(disk.read("/out/counted/_pending/e1-a2/y").is_some(), "after {calls} calls");
+    }
+}
