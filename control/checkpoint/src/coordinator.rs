@@ -27,7 +27,7 @@ use publish::{Publish, Published};
 use restore::{Restore, RestoreStep, Scope};
 use run::{Pending, Run};
 use std::collections::BTreeSet;
-use tidegate_plant::{Plant, planted};
+use tidegate_plant::{Plant, Rare, planted, rare};
 
 /// The store work under way.
 #[derive(Clone, Debug)]
@@ -218,6 +218,8 @@ impl Coordinator {
             return;
         }
         self.in_flight = false;
+        let lost = || StoreDone::Failed("the answer was lost".into());
+        let done = if rare(Rare::AnswerLost) { lost() } else { done };
         if let StoreDone::Failed(fault) = done {
             return self.store_failed(&fault, now_ms);
         }
@@ -448,7 +450,12 @@ impl Coordinator {
 
     /// Output is committed: tasks are told, then old checkpoints go.
     fn committed(&mut self, now_ms: u64) -> Option<StoreOp> {
-        let below = if planted(Plant::DeleteReferenced) { self.next_id } else { self.oldest() };
+        let below = match () {
+            () if planted(Plant::DeleteReferenced) => self.next_id,
+            // The next one deletes what this one leaves.
+            () if rare(Rare::RetainLate) => 0,
+            () => self.oldest(),
+        };
         let retain = Work::Delete(StoreOp::Retain { job: self.info.job, below });
         let Work::Publish(publish) = std::mem::replace(&mut self.work, retain) else {
             panic!("invariant: only a publication is committed")

@@ -102,6 +102,22 @@ fn a_committed_file_lasts_whoever_made_its_directory() {
     }
 }
 
+/// A job that is over says once that it is clean, and nobody looks again.
+#[test]
+fn what_was_removed_does_not_come_back() {
+    let disk = after(0, &|_| ());
+    let dirs = ["/out/_pending", "/out/_pending/fenced-a"].map(Path::new);
+    dirs.into_iter().for_each(|dir| disk.create_dir(dir).expect("room"));
+    disk.write(&dirs[1].join("x"), b"x").expect("room");
+    disk.sync(&dirs[1].join("x")).expect("there");
+    dirs.into_iter().chain([Path::new("/out")]).for_each(|dir| disk.sync(dir).expect("there"));
+    let (root, name) = ("/out".to_owned(), "fenced-a".to_owned());
+    execute(&disk, &StoreOp::Sink(SinkOp::RemoveTree { root: root.clone(), name }));
+    execute(&disk, &StoreOp::Sink(SinkOp::RemovePending { root }));
+    worst(&disk);
+    assert!(disk.list("/out").is_empty(), "{:?}", disk.below("/out"));
+}
+
 #[test]
 fn a_pending_file_lasts_whoever_made_its_directories() {
     let (first, second) =

@@ -5,6 +5,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+#[cfg(feature = "plant")]
+use tidegate_exchange::plant::rare::{self, Rare};
 use tidegate_jobmanager::JobState;
 use tidegate_ring::sim::{Random, SimCounts, Weather};
 
@@ -39,6 +41,9 @@ pub struct Tally {
     pub late: u64,
     pub virtual_ns: u64,
     pub trace: u64,
+    /// Of each rare point, how often it was struck.
+    #[cfg(feature = "plant")]
+    pub rare: [u64; Rare::NAMES.len()],
 }
 
 impl Tally {
@@ -81,6 +86,18 @@ fn shape(random: &mut Random) -> Shape {
     }
 }
 
+/// How often each rare point is struck, of 65,536: most never, the others now and then, often or mostly.
+#[cfg(feature = "plant")]
+fn rates(random: &mut Random) -> [u32; Rare::NAMES.len()] {
+    const RATES: [u32; 8] = [0, 0, 0, 0, 0, 300, 6_000, 40_000];
+    std::array::from_fn(|point| {
+        let rate = RATES[random.below(RATES.len() as u64) as usize];
+        // What an attempt or a cleaning fails for must not happen all the time.
+        let fatal = [Rare::AnswerLost, Rare::SuspectEarly, Rare::RefuseSlot].map(|point| point as usize);
+        if fatal.contains(&point) { rate.min(RATES[6]) } else { rate }
+    })
+}
+
 fn weather(random: &mut Random) -> Weather {
     let rate = |random: &mut Random| [0, 1_000, 10_000, 30_000][random.below(4) as usize];
     Weather {
@@ -106,7 +123,11 @@ pub fn run(seed: u64, told: bool) -> Result<(Tally, Vec<String>), Wrong> {
         Ok(cluster) => cluster,
         Err(error) => return Err(Wrong { error, tally, lines: Vec::new() }),
     };
+    #[cfg(feature = "plant")]
+    rare::begin(random.next(), rates(&mut random));
     let result = caught(|| drive(&mut cluster, weather, &mut random, &mut tally));
+    #[cfg(feature = "plant")]
+    tally.rare.iter_mut().zip(rare::end()).for_each(|(sum, struck)| *sum += struck);
     let SimCounts { short, late, flips, .. } = cluster.net.counts();
     (tally.short, tally.late, tally.flips) = (short, late, flips);
     (tally.checkpoints, tally.restarts) =
@@ -160,6 +181,8 @@ fn drive(
         cluster.reference.check(&cluster.disk, &Expected::Part)?;
     }
     cluster.calm(weather)?;
+    #[cfg(feature = "plant")]
+    (tally.rare = rare::end());
     let calm_ns = cluster.net.now_ns();
     while !(cluster.over && cluster.idle()) {
         cluster.run(64)?;

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use tidegate_arena::{Arena, Granted, Holder, HolderKind, Segment, Shard, Shared};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, ReceiveLarge, ReceiveOrder, Violation};
-use tidegate_plant::{Plant, planted};
+use tidegate_plant::{Plant, Rare, planted, rare};
 use tidegate_wire::{Body, Entry};
 
 use crate::event::Event;
@@ -398,7 +398,9 @@ impl Gate {
             let Some(channel) = self.hungry.pop_front() else { break };
             let entry = &mut self.channels[channel as usize];
             entry.hungry = false;
-            if entry.phase != Phase::Open || entry.credit.blocked() {
+            // With credit left it comes again with its next data.
+            let held = entry.credit.outstanding() > 0 && rare(Rare::GrantHeld);
+            if entry.phase != Phase::Open || entry.credit.blocked() || held {
                 continue;
             }
             let wish = self.policy.wish(&entry.credit);

@@ -11,6 +11,8 @@
 //! ahead of a backlog leave one segment per channel free (of many channels: half of the quota), so a quiet channel's unused
 //! credit can never starve a busy one. What is promised for a stated backlog comes back by itself, so one is enough to go on.
 
+use tidegate_plant::{Rare, rare};
+
 use crate::credit::ReceiveCredit;
 use crate::limits::AHEAD_MAX;
 
@@ -53,6 +55,9 @@ impl GrantPolicy {
         let share = (self.quota / self.channels.max(1)).max(1);
         let surplus = self.surplus();
         let mut ahead = (share / 2).min(AHEAD_MAX).min(surplus);
+        if rare(Rare::NoneAhead) {
+            ahead = 0;
+        }
         if backlog == 0 {
             let others = self.used.saturating_sub(credit.outstanding());
             // An only channel takes it from nobody.
@@ -68,7 +73,7 @@ impl GrantPolicy {
             let beyond = (credit.outstanding() + grant - backlog).min(surplus);
             grant = (backlog + beyond).saturating_sub(credit.outstanding()).min(grant);
         }
-        grant
+        if rare(Rare::OneCredit) { grant.min(1) } else { grant }
     }
 
     /// Segments were promised.

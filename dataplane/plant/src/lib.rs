@@ -1,9 +1,14 @@
-//! Planted bugs: rules dropped on purpose, so that it can be shown that the tests would notice.
+//! Planted bugs: rules dropped on purpose, so that it can be shown that the tests would notice; and [`mod@rare`] points,
+//! where what is legal and seldom is made to happen often.
 //!
 //! Only with the feature `plant`, which no release carries ([`PLANTED`] is asserted against there); without it
 //! [`planted`] is the constant `false`. At most one bug is planted at a time, for the whole process.
-#![no_std]
+#![cfg_attr(not(feature = "plant"), no_std)]
 #![forbid(unsafe_code)]
+
+pub mod rare;
+
+pub use rare::{Rare, rare};
 
 /// A bug that can be planted. The number is what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -311,6 +311,11 @@ impl Task {
         if self.ended() { None } else { self.wait.awake_ns }
     }
 
+    /// Its next step may find nothing to do.
+    pub fn wake_for_nothing(&mut self) {
+        self.poked = true;
+    }
+
     /// Whether a step would find something to do.
     pub fn runnable(&mut self, ports: &mut Ports, now_ns: u64) -> bool {
         if matches!(self.phase, Phase::Restoring | Phase::Opened) || self.ended() {

@@ -48,7 +48,11 @@ pub fn test() -> Vec<Step> {
         Step::new("manifests", "test --workspace --test manifests -- --ignored --nocapture"),
         Step::new("doc", "test --workspace --doc"),
         // Optimised, or the seeds would take minutes; with bugs planted, to see that they are found.
-        Step::new("simulate", "run --release --package tidegate-sim --features plant -- --seeds 400 --twice"),
+        Step::new("simulate", "run --release --package tidegate-sim --features plant -- --seeds 2000"),
+        Step::new(
+            "simulate again",
+            "run --release --package tidegate-sim --features plant -- --random --seeds 200 --twice",
+        ),
         Step::new("plants", "test --release --package tidegate-sim --features plant -- --nocapture"),
         // Every order of what two producers and a gate can do; one test at a time, because one of them plants bugs.
         Step::new(

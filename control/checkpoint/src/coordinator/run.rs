@@ -8,7 +8,7 @@ use super::publish::Publish;
 use super::{Action, Coordinator, Work};
 use crate::metadata::{Alignment, Metadata, Task, TaskPart};
 use std::collections::{BTreeMap, BTreeSet};
-use tidegate_plant::{Plant, planted};
+use tidegate_plant::{Plant, Rare, planted, rare};
 
 /// Pause after a failed checkpoint before the next is tried, in milliseconds, if `min_pause` is shorter.
 const FAILURE_PAUSE_MS: u64 = 500;
@@ -98,7 +98,8 @@ impl Coordinator {
 
     pub(super) fn expire(&mut self, now_ms: u64) {
         let Some(pending) = &self.pending else { return };
-        if now_ms < self.expires(pending) {
+        let early = now_ms > pending.triggered_ms && rare(Rare::ExpireEarly);
+        if now_ms < self.expires(pending) && !early {
             return;
         }
         let (id, attempt) = (pending.id, pending.attempt);

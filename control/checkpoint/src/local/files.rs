@@ -1,7 +1,7 @@
 //! Output files and directories: renames, removals, syncs. Blocking; runs on a thread that may block.
 //!
-//! Stateless. Always: a rename is reported only after the directories it changed were synced; a target that
-//! exists is never replaced.
+//! Stateless. Always: a rename, and a removal below an output directory, is reported only after the directories it
+//! changed were synced; a target that exists is never replaced.
 
 use super::FileSystem;
 use crate::layout;
@@ -85,7 +85,10 @@ pub(super) fn sink(disk: &dyn FileSystem, op: SinkOp) -> Result<SinkDone, StoreF
             move_dir(disk, &dir.join(from), &dir.join(to)).map(SinkDone::Moved)
         }
         SinkOp::RemoveTree { root, name } => {
-            remove_tree(disk, &pending(&root).join(name))?;
+            let dir = pending(&root);
+            remove_tree(disk, &dir.join(name))?;
+            // Whoever hears of it may say that the output is clean, once and for all.
+            sync_dir(disk, &dir)?;
             Ok(SinkDone::Done)
         }
         SinkOp::RemovePending { root } => {
@@ -95,6 +98,7 @@ pub(super) fn sink(disk: &dyn FileSystem, op: SinkOp) -> Result<SinkDone, StoreF
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
                 Err(e) => return Err(at(&dir, e)),
             }
+            sync_parent(disk, &dir)?;
             Ok(SinkDone::Done)
         }
         SinkOp::Rename { files } => rename_all(disk, &files).map(SinkDone::Renamed),

@@ -8,7 +8,7 @@ use crate::limits::REGISTER_TIMEOUT_MS;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use tidegate_graph::{Placement, Segments, SlotOffer};
-use tidegate_plant::{Plant, planted};
+use tidegate_plant::{Plant, Rare, planted, rare};
 use tidegate_rpc::limits::{RECORD_BYTES_MAX, SEGMENT_BYTES_MIN, SLOTS_PER_TASKMANAGER_MAX};
 use tidegate_rpc::{ClusterId, Heartbeat, JobId, MemoryUse, Refusal, Register, SlotMetrics};
 
@@ -254,6 +254,8 @@ impl Registry {
     /// Connections that are out of time, with the reason.
     pub(super) fn expired(&self, now_ms: u64, heartbeat_timeout_ms: u64) -> Vec<(u64, String)> {
         let mut expired = Vec::new();
+        let early = if rare(Rare::SuspectEarly) { heartbeat_timeout_ms / 2 } else { 0 };
+        let heartbeat_timeout_ms = heartbeat_timeout_ms - early;
         for (conn, connection) in &self.connections {
             match connection.taskmanager.and_then(|id| self.taskmanagers.get(&id)) {
                 Some(found) => {

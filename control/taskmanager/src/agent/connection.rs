@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use tidegate_exchange::plant::{Plant, planted};
+use tidegate_exchange::plant::{Plant, Rare, planted, rare};
 use tidegate_rpc::{
     ClusterId, Envelope, HeldSlot, JobId, Refusal, Register, Registered, ToJobManager, ToTaskManager,
 };
@@ -53,7 +53,7 @@ impl Agent {
         self.link = Link::Down;
         self.cancel_all(now_ms);
         if !self.leaving {
-            let after_ms = backoff_ms(self.retries);
+            let after_ms = if rare(Rare::DialNow) { 0 } else { backoff_ms(self.retries) };
             self.retries = self.retries.saturating_add(1);
             self.actions.push_back(Action::Dial { after_ms });
         }

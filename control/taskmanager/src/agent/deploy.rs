@@ -3,6 +3,7 @@
 //! Always true: a slot is free, being looked up for, running or cancelling, one attempt at a time; its `Closed` frees it,
 //! and nothing else does once the slot has heard of the attempt.
 
+use tidegate_exchange::plant::{Rare, rare};
 use tidegate_graph::JobGraph;
 use tidegate_rpc::{Fault, FaultKind, JobId, Prepare, SlotPlan, ToJobManager};
 use tidegate_stream::slot::{AttemptId, Deployment, Failure, SlotCommand, SlotEvent};
@@ -39,6 +40,9 @@ impl Agent {
         let attempt = AttemptId { job: prepare.job.0, attempt: prepare.attempt };
         for plan in std::mem::take(&mut prepare.slots) {
             let refusal = match self.slots.get(plan.slot as usize) {
+                Some(_) if rare(Rare::RefuseSlot) => {
+                    Some(Fault { kind: FaultKind::Resources, cause: "it has no room now".to_owned() })
+                }
                 Some(occupant) => occupied(plan.slot, occupant),
                 None => Some(Fault {
                     kind: FaultKind::Permanent,

@@ -3,7 +3,7 @@
 //! Owns nothing; borrows the gate, the shard and the control lists for one turn of the task.
 
 use tidegate_arena::{Arena, Shard};
-use tidegate_plant::{Plant, planted};
+use tidegate_plant::{Plant, Rare, planted, rare};
 
 use super::{Buffer, Gate, GateItem, InRoute, Phase, list};
 use crate::ports::LinkQueues;
@@ -27,6 +27,9 @@ impl Input<'_> {
     pub fn poll(&mut self) -> Option<GateItem> {
         if let Some(item) = self.gate.next.take() {
             return Some(item);
+        }
+        if rare(Rare::EmptyPoll) {
+            return None;
         }
         while let Some(channel) = self.gate.ready.pop_front() {
             self.gate.channels[channel as usize].ready = false;

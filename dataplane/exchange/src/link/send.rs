@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 use tidegate_arena::{Sealed, Segment};
+use tidegate_plant::{Rare, rare};
 use tidegate_ring::{Ring, SendPart, SendParts};
 use tidegate_wire::{Entry, MANIFEST_MAX, ManifestWriter, PAYLOADS_MAX, payload_crc};
 
@@ -116,10 +117,12 @@ impl Link {
                 }
             }
             let mut taken = 0;
-            while !slice && writer.entries_left() > 0 && taken < PAYLOADS_PER_VISIT {
+            let visit_max = if rare(Rare::OnePayload) { 1 } else { PAYLOADS_PER_VISIT };
+            while !slice && writer.entries_left() > 0 && taken < visit_max {
                 match partition.take(channel, writer.payloads_left() > 0, crc, &mut ports.shard) {
                     Taken::Data { entry, segment, offset, len, born_ns } => {
                         slice = entry.payload().is_some_and(|data| data.is_slice(self.segment_size));
+                        slice |= rare(Rare::ShortTrain);
                         writer.push(entry).expect("invariant: there was room for a payload");
                         writer.note_birth(born_ns);
                         let starved_ns = &mut partition.channels[channel].starved_ns;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use tidegate_arena::{Arena, Draft, Shard};
 use tidegate_memory::prefetch;
-use tidegate_plant::{Plant, planted};
+use tidegate_plant::{Plant, Rare, planted, rare};
 use tidegate_record::{Record, Slot, WriteError};
 
 use super::{Partition, Queued, list};
@@ -72,7 +72,9 @@ impl Output<'_> {
         channel: u32,
         mut write: impl FnMut(&mut Slot<'_>) -> Result<(), WriteError>,
     ) -> Result<(), EmitError> {
-        if let Some(draft) = &mut self.partition.filling[channel as usize] {
+        if let Some(draft) = &mut self.partition.filling[channel as usize]
+            && !rare(Rare::SealEarly)
+        {
             match append(draft, self.arena, &mut write) {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Full { .. }) => {}

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tidegate_arena::Arena;
 use tidegate_exchange::endpoint::Greet;
+use tidegate_exchange::plant::{Rare, rare};
 use tidegate_exchange::{Exchange, LinkFault, Prepared};
 use tidegate_ring::{Doorbell, Ring};
 
@@ -162,7 +163,7 @@ where
         }
         self.sweep_closed();
         self.report();
-        self.deliver();
+        busy |= self.deliver();
         self.turns += u64::from(busy);
         if busy {
             self.idle_since_ns = None;
@@ -226,21 +227,32 @@ where
 
     // ---- telling and being told ----
 
-    /// Hands on what the slot has to tell, in order, as far as there is room.
-    fn deliver(&mut self) {
+    /// Hands on what the slot has to tell, in order, as far as there is room. True if there was, and it stopped for nothing.
+    fn deliver(&mut self) -> bool {
+        let mut held = false;
         let mut waiting = std::mem::take(&mut self.outbox).into_iter();
         for event in waiting.by_ref() {
+            held = rare(Rare::EventsHeld);
+            if held {
+                self.outbox.push(event);
+                break;
+            }
             if let Err(back) = self.events.send(event) {
                 self.outbox.push(back);
                 break;
             }
         }
         self.outbox.extend(waiting);
+        held
     }
 
     fn take_commands(&mut self) -> bool {
         for taken in 0..COMMANDS_PER_TURN {
             match self.commands.try_recv() {
+                Ok(command) if rare(Rare::OneCommand) => {
+                    self.command(command);
+                    return true;
+                }
                 Ok(command) => self.command(command),
                 Err(TryRecvError::Empty) => return taken > 0,
                 Err(TryRecvError::Disconnected) => {
@@ -502,6 +514,9 @@ where
             for task in 0..self.attempts[attempt].tasks.len() {
                 if self.attempts[attempt].life == Life::Running {
                     busy |= self.step_task(attempt, task);
+                    if busy && rare(Rare::OneStep) {
+                        return true;
+                    }
                 }
             }
         }
@@ -513,6 +528,9 @@ where
         let id = *id;
         let now_ns = self.exchange.ports.now_ns();
         if !tasks[task].runnable(&mut self.exchange.ports, now_ns) {
+            if rare(Rare::WokenForNothing) {
+                tasks[task].wake_for_nothing();
+            }
             return false;
         }
         if let Some(budget) = budgets.task_heap() {
@@ -525,7 +543,7 @@ where
             arena: &self.arena,
             files: &mut *self.files,
             now_ns,
-            quantum_records: self.config.quantum_records,
+            quantum_records: if rare(Rare::OneRecord) { 1 } else { self.config.quantum_records },
             quantum_bytes: self.config.quantum_bytes,
             events: &mut self.outbox,
         });
