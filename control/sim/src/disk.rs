@@ -38,6 +38,9 @@ struct Volume {
     full: bool,
     /// After so many more calls whoever makes them is dead.
     calls_left: Option<u64>,
+    /// Calls so far by site, if somebody wants to know; and the one that fails, once: which of a site's.
+    sites: Option<BTreeMap<String, u64>>,
+    fails: Option<(String, u64)>,
 }
 
 /// Clones are the same.
@@ -53,7 +56,14 @@ impl std::fmt::Debug for Disk {
 impl Default for Disk {
     fn default() -> Self {
         let root = Kind::Dir { now: Names::new(), safe: Names::new() };
-        let volume = Volume { nodes: vec![root], pending: Vec::new(), full: false, calls_left: None };
+        let volume = Volume {
+            nodes: vec![root],
+            pending: Vec::new(),
+            full: false,
+            calls_left: None,
+            sites: None,
+            fails: None,
+        };
         Self(Arc::new(Mutex::new(volume)))
     }
 }
@@ -65,6 +75,22 @@ fn words(path: &str) -> impl Iterator<Item = &str> {
 /// The directory that holds `path`, and the name in it.
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// What a path is for.
+fn place(path: &str) -> &'static str {
+    match path {
+        path if path.contains("/epochs") => "epochs",
+        path if path.contains(tidegate_graph::PENDING) => "pending output",
+        path if path.starts_with("/out") => "output",
+        path if path.contains("/chk-") => "checkpoint",
+        path if path.contains("/checkpoints") => "checkpoints",
+        path if path.contains("/job-") => "record",
+        path if path.contains("/jobs/") => "job",
+        path if path.ends_with("/jobs") => "jobs",
+        "" => "open file",
+        _ => "root",
+    }
 }
 
 impl Volume {
@@ -90,11 +116,18 @@ impl Volume {
     }
 
     /// A call begins; whoever makes it may not live to see it.
-    fn call(&mut self) -> io::Result<()> {
+    fn call(&mut self, what: &str, path: &str) -> io::Result<()> {
         match &mut self.calls_left {
             Some(0) => return Err(io::Error::other("the process is dead")),
             Some(left) => *left -= 1,
             None => {}
+        }
+        let Some(sites) = &mut self.sites else { return Ok(()) };
+        let site = format!("{what}: {}", place(path));
+        let count = sites.entry(site.clone()).or_default();
+        *count += 1;
+        if self.fails.take_if(|(name, which)| *name == site && which == count).is_some() {
+            return Err(io::Error::other("input/output error"));
         }
         Ok(())
     }
@@ -212,6 +245,29 @@ impl Disk {
         done
     }
 
+    /// Does something that neither counts nor fails: whoever checks must see.
+    pub fn quietly<T>(&self, work: impl FnOnce() -> T) -> T {
+        let sites = self.volume().sites.take();
+        let done = work();
+        self.volume().sites = sites;
+        done
+    }
+
+    /// From now on calls are counted by site; one of them fails.
+    #[cfg(test)]
+    pub fn watch(&self, fails: Option<(String, u64)>) {
+        let mut volume = self.volume();
+        volume.sites = Some(BTreeMap::new());
+        volume.fails = fails;
+    }
+
+    /// Calls by site, and whether the one that was to fail has not.
+    #[cfg(test)]
+    pub fn watched(&self) -> (BTreeMap<String, u64>, bool) {
+        let volume = self.volume();
+        (volume.sites.clone().unwrap_or_default(), volume.fails.is_some())
+    }
+
     /// The bytes of a file.
     pub fn read(&self, path: &str) -> Option<Vec<u8>> {
         let volume = self.volume();
@@ -231,7 +287,7 @@ impl Disk {
     /// The system's.
     pub fn create_new(&self, path: &Path) -> io::Result<Node> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("create", text(path))?;
         volume.room()?;
         let place = volume.place(text(path))?;
         if volume.names(place.0)?.contains_key(&place.1) {
@@ -246,7 +302,7 @@ impl Disk {
     /// The system's.
     pub fn append(&self, node: Node, offset: u64, more: &[u8]) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("write", "")?;
         volume.room()?;
         if let Kind::File { bytes, .. } = &mut volume.nodes[node] {
             assert_eq!(bytes.len() as u64, offset, "a file is written from its beginning to its end");
@@ -261,7 +317,7 @@ impl Disk {
     /// The system's.
     pub fn sync_node(&self, node: Node) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("sync", "")?;
         volume.room()?;
         volume.sync(node);
         Ok(())
@@ -273,7 +329,7 @@ impl Disk {
     /// The system's.
     pub fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("link", to)?;
         let node = volume.find(from)?;
         let (dir, name) = volume.place(to)?;
         if volume.names(dir)?.contains_key(&name) {
@@ -398,19 +454,22 @@ fn text(path: &Path) -> &str {
 
 impl FileSystem for Disk {
     fn len(&self, path: &Path) -> io::Result<u64> {
-        let volume = self.volume();
+        let mut volume = self.volume();
+        volume.call("look", text(path))?;
         let node = volume.find(text(path))?;
         Ok(volume.bytes(node).map_or(0, |bytes| bytes.len() as u64))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
-        let volume = self.volume();
+        let mut volume = self.volume();
+        volume.call("open", text(path))?;
         let node = volume.find(text(path))?;
         Ok(Box::new(io::Cursor::new(volume.bytes(node)?.clone())))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let volume = self.volume();
+        let mut volume = self.volume();
+        volume.call("list", text(dir))?;
         let node = volume.find(text(dir))?;
         Ok(volume.names(node)?.keys().cloned().collect())
     }
@@ -418,7 +477,7 @@ impl FileSystem for Disk {
     fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let path = text(path);
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("write", path)?;
         volume.room()?;
         let node = match volume.find(path) {
             Ok(node) => node,
@@ -439,13 +498,13 @@ impl FileSystem for Disk {
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("create directory", text(dir))?;
         volume.create_dir(text(dir))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("rename", text(to))?;
         let node = volume.find(text(from))?;
         let (old, name) = volume.place(text(from))?;
         let (dir, new) = volume.place(text(to))?;
@@ -455,13 +514,13 @@ impl FileSystem for Disk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("remove", text(path))?;
         volume.remove(text(path))
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("remove directory", text(dir))?;
         let node = volume.find(text(dir))?;
         if !volume.names(node)?.is_empty() {
             return Err(ErrorKind::DirectoryNotEmpty.into());
@@ -484,7 +543,7 @@ impl FileSystem for Disk {
 
     fn sync(&self, path: &Path) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.call()?;
+        volume.call("sync", text(path))?;
         let node = volume.find(text(path))?;
         volume.sync(node);
         Ok(())

@@ -18,6 +18,7 @@ use crate::disk::Disk;
 use crate::host::OnDisk;
 use crate::ledger::ledger;
 use crate::store::{STORE, execute};
+use crate::tests::ALONE;
 
 /// Calls after which every work here is over.
 const CALLS: u64 = 20;
@@ -39,6 +40,7 @@ fn after(calls: u64, work: &dyn Fn(&Disk)) -> Disk {
 
 #[test]
 fn a_record_lasts_whoever_made_its_directory() {
+    let _alone = ALONE.lock();
     let jobs = Jobs::new([JobEntry::new(JOB, ledger)]);
     let built =
         jobs.build(JOB, &["--records", "1", "--partitions", "1"].map(str::to_owned), 1).expect("a job");
@@ -82,6 +84,7 @@ fn a_record_lasts_whoever_made_its_directory() {
 
 #[test]
 fn a_committed_file_lasts_whoever_made_its_directory() {
+    let _alone = ALONE.lock();
     let pending = Path::new("/out/_pending");
     let moved =
         |name: &str| Move { from: format!("/out/_pending/{name}"), to: format!("/out/a/b/{name}"), len: 1 };
@@ -105,6 +108,7 @@ fn a_committed_file_lasts_whoever_made_its_directory() {
 /// A job that is over says once that it is clean, and nobody looks again.
 #[test]
 fn what_was_removed_does_not_come_back() {
+    let _alone = ALONE.lock();
     let disk = after(0, &|_| ());
     let dirs = ["/out/_pending", "/out/_pending/fenced-a"].map(Path::new);
     dirs.into_iter().for_each(|dir| disk.create_dir(dir).expect("room"));
@@ -120,6 +124,7 @@ fn what_was_removed_does_not_come_back() {
 
 #[test]
 fn a_pending_file_lasts_whoever_made_its_directories() {
+    let _alone = ALONE.lock();
     let (first, second) =
         (Path::new("/out/counted/_pending/e1-a1/x"), Path::new("/out/counted/_pending/e1-a2/y"));
     let write = |disk: &Disk, path: &Path| {

@@ -45,7 +45,8 @@ pub struct Leader {
 
 /// Records of all jobs: of each the one of the newest epoch.
 pub fn records(disk: &Disk) -> Vec<(JobId, JobRecord)> {
-    let entries = directory::jobs(disk, Path::new(STORE)).expect("invariant: the directory of jobs is there");
+    let entries = disk.quietly(|| directory::jobs(disk, Path::new(STORE)));
+    let entries = entries.expect("invariant: the directory of jobs is there");
     let record = |entry: Entry| match entry.record {
         Ok(record) => (entry.id, record),
         Err(reason) => panic!("the record of job {}: {reason}", entry.id),

@@ -4,6 +4,8 @@
 
 mod cluster;
 mod disk;
+#[cfg(test)]
+mod failing;
 mod faults;
 mod history;
 mod host;
@@ -211,13 +213,13 @@ fn report(tallies: &[Tally], took: Duration) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Mutex;
 
     use super::run::{Wrong, run};
 
     /// One test at a time: a planted bug is everybody's.
-    static ALONE: Mutex<()> = Mutex::new(());
+    pub static ALONE: Mutex<()> = Mutex::new(());
 
     /// What the command runs by the thousand, in a small way; each seed twice, since a run that cannot be replayed proves
     /// little.

@@ -14,7 +14,7 @@ use crate::objects::local_store;
 pub const STORE: &str = "/store";
 
 /// Who dies in the middle of an operation makes fewer calls than this before.
-const CALLS_MAX: u64 = 12;
+const CALLS_MAX: u64 = 24;
 
 fn at(name: &str) -> String {
     format!("{STORE}/{name}")

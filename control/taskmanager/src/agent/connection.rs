@@ -22,6 +22,7 @@ impl Agent {
             let AttemptId { job, attempt } = occupant.attempt()?;
             Some(HeldSlot { slot: slot as u32, job: JobId(job), attempt })
         });
+        self.named = held.collect();
         let register = Register {
             taskmanager: self.identity.taskmanager,
             incarnation: self.incarnation,
@@ -38,7 +39,7 @@ impl Agent {
             links_per_slot: self.identity.links_per_slot,
             memory: self.identity.memory.clone(),
             driver: self.identity.driver.clone(),
-            held: held.collect(),
+            held: self.named.clone(),
         };
         // The first message of a connection has epoch 0: which one it joins, the answer says.
         let envelope = Envelope::new(0, ToJobManager::Register(Box::new(register)));
@@ -77,6 +78,13 @@ impl Agent {
         self.retries = 0;
         self.store = PathBuf::from(registered.store);
         self.actions.push_back(Action::Heartbeats { interval_ms: registered.heartbeat_interval_ms });
+        for HeldSlot { slot, job, attempt } in std::mem::take(&mut self.named) {
+            let held = AttemptId { job: job.0, attempt };
+            if self.slots[slot as usize].attempt() != Some(held) {
+                // It closed since, when nobody could be told.
+                self.closed(slot, held, self.segments_free[slot as usize]);
+            }
+        }
     }
 
     pub(super) fn refused(&mut self, now_ms: u64, refusal: Refusal) {

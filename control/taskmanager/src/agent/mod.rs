@@ -24,7 +24,8 @@ use std::time::Duration;
 
 use tidegate_graph::JobGraph;
 use tidegate_rpc::{
-    ClusterId, Envelope, Fault, Fence, JobId, Prepare, Refusal, SlotPlan, ToJobManager, ToTaskManager,
+    ClusterId, Envelope, Fault, Fence, HeldSlot, JobId, Prepare, Refusal, SlotPlan, ToJobManager,
+    ToTaskManager,
 };
 use tidegate_stream::slot::{AttemptId, SlotCommand, SlotEvent, TaskRestore};
 
@@ -190,6 +191,8 @@ pub struct Agent {
     identity: Identity,
     link: Link,
     incarnation: u32,
+    /// What the last registration named as held: the JobManager waits for the end of each.
+    named: Vec<HeldSlot>,
     fence: Fence,
     cluster: ClusterId,
     store: PathBuf,
@@ -210,6 +213,7 @@ impl Agent {
             identity,
             link: Link::Down,
             incarnation: 0,
+            named: Vec::new(),
             fence: Fence::default(),
             cluster: ClusterId::default(),
             store: PathBuf::new(),

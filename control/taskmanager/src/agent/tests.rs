@@ -253,6 +253,21 @@ fn losing_the_jobmanager_cancels_everything_and_the_slots_are_named_when_it_is_b
     assert!(matches!(messages.as_slice(), [ToJobManager::Closed { slot: 0, segments_free: 64, .. }]));
 }
 
+/// It was named as held, so the JobManager waits for its end.
+#[test]
+fn a_slot_that_closes_while_its_taskmanager_registers_is_told_of_afterwards() {
+    let mut agent = running(2);
+    agent.handle(10, Input::Disconnected("gone".into()));
+    agent.handle(20, Input::Connected);
+    actions(&mut agent);
+    assert!(say(&mut agent, 21, SlotEvent::Closed { attempt: ATTEMPT, segments_free: 60 }).is_empty());
+    let messages = sent(tell(&mut agent, 22, 5, registered(5)));
+    assert!(
+        matches!(messages.as_slice(), [ToJobManager::Closed { slot: 0, segments_free: 60, .. }]),
+        "{messages:?}"
+    );
+}
+
 #[test]
 fn dialling_backs_off_up_to_a_cap_and_starts_anew_after_success() {
     let mut agent = agent(1);
