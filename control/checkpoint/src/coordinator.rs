@@ -42,6 +42,8 @@ enum Work {
         sink: SinkCommit,
     },
     End(Box<End>),
+    /// Asks whether it still leads, before it deletes what a successor may restore.
+    Forget,
 }
 
 /// What is to be begun as soon as the work under way allows.
@@ -227,6 +229,13 @@ impl Coordinator {
         match &mut self.work {
             Work::Idle => {}
             Work::Delete(_) => self.work = Work::Idle,
+            Work::Forget => match done {
+                StoreDone::Newest(newest) if newest > self.epoch => drop(self.depose(newest)),
+                _ => {
+                    let (job, below) = (self.info.job, u64::MAX);
+                    self.work = Work::Delete(StoreOp::Retain { job, below });
+                }
+            },
             Work::Publish(publish) => {
                 let outcome = publish.handle(done);
                 self.published(outcome, now_ms);
@@ -370,7 +379,7 @@ impl Coordinator {
             }
             Goal::Forget => {
                 self.legal.clear();
-                Work::Delete(StoreOp::Retain { job, below: u64::MAX })
+                Work::Forget
             }
         };
     }
@@ -380,6 +389,7 @@ impl Coordinator {
         match &mut self.work {
             Work::Idle => None,
             Work::Delete(op) => Some(op.clone()),
+            Work::Forget => Some(StoreOp::NewestEpoch),
             Work::Publish(publish) => match publish.next_op() {
                 Some(op) => Some(op),
                 None => self.committed(now_ms),

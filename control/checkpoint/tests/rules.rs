@@ -500,8 +500,19 @@ fn when_a_job_is_over_its_checkpoints_go() {
     let mut c = running(every(100));
     complete(&mut c, 1, 100);
     let actions = c.handle(Input::Forget, 200);
+    assert_eq!(*body(&actions), StoreOp::NewestEpoch);
+    let actions = answer(&mut c, actions, StoreDone::Newest(1), 200);
     assert_eq!(*body(&actions), StoreOp::Retain { job: JOB, below: u64::MAX });
     assert_eq!(answer(&mut c, actions, StoreDone::Done, 200), []);
+}
+
+/// Seed 135 of its commit: it had been told to cancel the job while its successor restored it.
+#[test]
+fn a_leader_that_was_replaced_deletes_no_checkpoint() {
+    let mut c = running(every(100));
+    complete(&mut c, 1, 100);
+    let actions = c.handle(Input::Forget, 200);
+    assert_eq!(answer(&mut c, actions, StoreDone::Newest(2), 200), [Action::Deposed { newest: 2 }]);
 }
 
 #[test]
