@@ -17,6 +17,7 @@
 //! | `matrix.rs` | does the most important of all this hold on every driver, transport and send mode? |
 //! | `readme.rs` | does the job in the README run? |
 //! | `needs_root.rs` | faults that only root can make; `cargo xtask faults` runs them |
+//! | `faults/` | the catalogue of faults, one job that accounts for every record under all of them; so does that |
 //!
 //! All of them run on any driver, transport and send mode: `cargo xtask e2e` sets `TIDEGATE_E2E` (`support/engine.rs`).
 //!
@@ -25,6 +26,7 @@
 mod bad_input;
 mod demo;
 mod driver;
+mod faults;
 mod hangs;
 mod jobs;
 mod kills;

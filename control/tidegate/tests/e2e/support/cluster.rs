@@ -23,6 +23,8 @@ pub const SLOTS: usize = 2;
 pub struct Cluster {
     program: Program,
     folder: TempDir,
+    /// Where the JobManager's directory and outputs lie, if not in the folder.
+    data: Option<PathBuf>,
     pub rpc: SocketAddr,
     pub rest: SocketAddr,
     /// Nothing while it is down.
@@ -44,24 +46,38 @@ impl Cluster {
 
     /// As `start`, of another binary than the one that ships.
     pub fn of(program: Program, taskmanagers: usize, flags: &[&str]) -> Self {
-        let mut cluster = Self::make(program, Ipv4Addr::LOCALHOST.into(), flags);
+        Self::make(program, Ipv4Addr::LOCALHOST.into(), None, flags).filled(taskmanagers)
+    }
+
+    /// As `of`, with the JobManager's directory and all outputs in a folder of somebody else's.
+    pub fn of_in(program: Program, data: &Path, taskmanagers: usize, flags: &[&str]) -> Self {
+        Self::make(program, Ipv4Addr::LOCALHOST.into(), Some(data.to_owned()), flags).filled(taskmanagers)
+    }
+
+    fn filled(mut self, taskmanagers: usize) -> Self {
         for _ in 0..taskmanagers {
-            cluster.start_taskmanager();
+            self.start_taskmanager();
         }
-        cluster.wait_slots(taskmanagers * SLOTS);
-        cluster
+        self.wait_slots(taskmanagers * SLOTS);
+        self
     }
 
     /// A JobManager without TaskManagers, which listens at another address of this host than loopback.
     pub fn start_at(host: IpAddr, flags: &[&str]) -> Self {
-        Self::make(product, host, flags)
+        Self::of_at(product, host, flags)
     }
 
-    fn make(program: Program, host: IpAddr, flags: &[&str]) -> Self {
+    /// As `start_at`, of another binary than the one that ships.
+    pub fn of_at(program: Program, host: IpAddr, flags: &[&str]) -> Self {
+        Self::make(program, host, None, flags)
+    }
+
+    fn make(program: Program, host: IpAddr, data: Option<PathBuf>, flags: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("tidegate-e2e-").tempdir().expect("a temporary folder");
         let mut cluster = Self {
             program,
             folder,
+            data,
             rpc: free_address_at(host),
             rest: free_address_at(host),
             jobmanager: None,
@@ -81,12 +97,16 @@ impl Cluster {
 
     /// The JobManager's own directory.
     pub fn directory(&self) -> PathBuf {
-        self.folder().join("jobmanager")
+        self.data().join("jobmanager")
+    }
+
+    fn data(&self) -> &Path {
+        self.data.as_deref().unwrap_or(self.folder())
     }
 
     /// A place for the output of a job; the job makes it.
     pub fn output(&self, name: &str) -> PathBuf {
-        self.folder().join("output").join(name)
+        self.data().join("output").join(name)
     }
 
     pub fn start_jobmanager(&mut self) {
@@ -234,7 +254,7 @@ impl Cluster {
             jobmanager.name,
             jobmanager.tail()
         );
-        let left = processes_of(self.folder());
+        let left = [processes_of(self.folder()), processes_of(self.data())].concat();
         assert!(left.is_empty(), "processes are left: {left:?}");
     }
 

@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod cluster;
 pub mod engine;
+pub mod hosts;
 pub mod http;
 pub mod input;
 pub mod job;
@@ -13,9 +14,11 @@ pub mod namespaces;
 pub mod oracle;
 pub mod output;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod seccomp;
 pub mod sockets;
+pub mod volume;
 
 use std::time::{Duration, Instant};
 

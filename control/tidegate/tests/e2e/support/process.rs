@@ -127,8 +127,12 @@ impl Process {
 
     /// Asks it to end, as an operator would.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub fn signal(&self, signal: Signal) {
         let id = Pid::from_raw(self.id() as i32).expect("a child has an id");
-        kill_process(id, Signal::TERM).expect("the child is ours");
+        kill_process(id, signal).expect("the child is ours");
     }
 
     /// Open descriptors and threads.
