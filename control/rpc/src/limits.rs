@@ -53,6 +53,10 @@ pub const KEEPALIVE_INTERVAL_MS: u64 = 500;
 /// connection: without this, a TaskManager would wait for its JobManager as long as the kernel repeats a heartbeat.
 pub const KEEPALIVE_TIMEOUT_MS: u64 = 1_500;
 
+/// Pause after a connection that could not be taken, in milliseconds: one line in the log a second, while a TaskManager that
+/// waits to be let in does not lose a chance to.
+pub const ACCEPT_RETRY_MS: u64 = 1_000;
+
 /// Bytes of the largest record that a TaskManager may state, or be told: what the wire carries in slices.
 pub const RECORD_BYTES_MAX: u32 = (16 << 20) + 4096;
 

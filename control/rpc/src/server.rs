@@ -5,22 +5,24 @@
 
 use crate::codec::EnvelopeCodec;
 use crate::envelope::Envelope;
-use crate::limits::{KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS, MESSAGE_BYTES_MAX, QUEUE_MESSAGES_MAX};
+use crate::limits::{
+    ACCEPT_RETRY_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS, MESSAGE_BYTES_MAX, QUEUE_MESSAGES_MAX,
+};
 use crate::messages::{ToJobManager, ToTaskManager};
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Path of the one method.
@@ -50,12 +52,39 @@ pub async fn serve(
     accepted: mpsc::Sender<Incoming>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
         .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
-        .serve_with_incoming_shutdown(Control { accepted }, incoming, stop)
+        .serve_with_incoming_shutdown(Control { accepted }, connections(listener), stop)
         .await
+}
+
+/// Connections as they come. Where one can't be taken, as for want of descriptors, the next try waits: the kernel would refuse
+/// it again and again for as long as somebody waits at the port, and the server takes no breath between. Ends with its
+/// receiver.
+fn connections(listener: TcpListener) -> ReceiverStream<io::Result<TcpStream>> {
+    let (to, connections) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(next) = tokio::select! {
+            next = listener.accept() => Some(next),
+            () = to.closed() => None,
+        } {
+            match next {
+                Ok((stream, _)) => {
+                    // Without it messages are only later.
+                    let _ = stream.set_nodelay(true);
+                    if to.send(Ok(stream)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("a connection cannot be taken: {error}");
+                    tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
+                }
+            }
+        }
+    });
+    ReceiverStream::new(connections)
 }
 
 /// The service: routes by path, opens streams.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod e2e;
+mod faults;
 mod fuzz;
 #[cfg(test)]
 mod links;
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 use steps::Step;
 
 const USAGE: &str = "\
-usage: cargo xtask test|faults [--only STEP]
+usage: cargo xtask test [--only STEP]
+       cargo xtask faults [--long] [--list]
        cargo xtask e2e [--all] [--driver D] [--transport T] [--send S] [FILTER]
        cargo xtask fuzz [--seconds N] [--target NAME] [--bootstrap]
        cargo xtask steps
@@ -27,7 +29,8 @@ usage: cargo xtask test|faults [--only STEP]
   test      format, clippy, build, unit tests, end-to-end tests, the most important of them on
             every driver, transport and send mode, manifests, doc tests, seeds of the simulation,
             loom models
-  faults    what needs root: namespaces, killed sockets, an ordinary user (skips say why)
+  faults    real processes hurt in every way of a catalogue, which --list shows: namespaces, killed sockets,
+            full disks, power cuts; as root (skips say why). --long: as often as a release needs, for hours
   e2e       the end-to-end tests, or those whose names contain FILTER, on every driver (io_uring,
             epoll), transport (tcp, shm, auto) and send mode (auto, fixed, plain, zc), or on the
             combinations that are named; forced modes need what `tidegate doctor` asks for
@@ -40,10 +43,14 @@ usage: cargo xtask test|faults [--only STEP]
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
         Ok(Call::Run { all, only }) => run(all, &only),
+        Ok(Call::ListFaults) => {
+            print!("{}", faults::table());
+            ExitCode::SUCCESS
+        }
         Ok(Call::E2e(wanted)) => show(e2e::run(&wanted, &workspace_root())),
         Ok(Call::Fuzz(wanted)) => show(fuzz::run(&wanted, &workspace_root())),
         Ok(Call::List) => {
-            for step in steps::test().iter().chain(&steps::faults()) {
+            for step in steps::test().iter().chain(&steps::faults(false)) {
                 println!("{:<10} {}", step.name, step.command_line());
             }
             ExitCode::SUCCESS
@@ -77,6 +84,7 @@ fn show(table: Result<String, String>) -> ExitCode {
 #[derive(Debug, PartialEq)]
 enum Call {
     Run { all: Vec<Step>, only: Vec<String> },
+    ListFaults,
     E2e(e2e::Wanted),
     Fuzz(fuzz::Wanted),
     List,
@@ -87,7 +95,18 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Call, String> {
     let mut arguments = arguments;
     let all = match arguments.next().as_deref() {
         Some("test") => steps::test(),
-        Some("faults") => steps::faults(),
+        Some("faults") => {
+            let (mut long, mut list) = (false, false);
+            for argument in arguments {
+                match argument.as_str() {
+                    "--long" => long = true,
+                    "--list" => list = true,
+                    other => return Err(format!("unexpected argument `{other}`")),
+                }
+            }
+            let run = Call::Run { all: steps::faults(long), only: Vec::new() };
+            return Ok(if list { Call::ListFaults } else { run });
+        }
         Some("e2e") => return e2e::parse(arguments).map(Call::E2e),
         Some("fuzz") => return fuzz::parse(arguments).map(Call::Fuzz),
         Some("steps") => return Ok(Call::List),
@@ -194,12 +213,16 @@ mod tests {
         assert!(call("test --only").is_err());
         assert!(call("test clippy").is_err());
         assert!(call("tset").is_err());
+        assert_eq!(call("faults --list"), Ok(Call::ListFaults));
+        assert!(call("faults --short").is_err());
+        let Ok(Call::Run { all, .. }) = call("faults --long") else { panic!("a good line was refused") };
+        assert!(all[0].command_line().starts_with("TIDEGATE_FAULTS_LONG=1 cargo test "));
         assert_eq!(call(""), Ok(Call::Help));
     }
 
     #[test]
     fn step_names_are_unique() {
-        for steps in [steps::test(), steps::faults()] {
+        for steps in [steps::test(), steps::faults(false)] {
             for (at, step) in steps.iter().enumerate() {
                 assert!(steps[..at].iter().all(|other| other.name != step.name), "{} twice", step.name);
             }

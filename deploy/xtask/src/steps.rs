@@ -70,13 +70,12 @@ pub fn test() -> Vec<Step> {
     ]
 }
 
-/// The steps of `cargo xtask faults`: the ignored tests in modules called `needs_root`, one at a time. Each asks for
-/// what it needs (root, a tool, a kernel facility) and prints `skipped: …` where it is missing.
-pub fn faults() -> Vec<Step> {
-    vec![Step::new(
-        "faults",
-        "test --workspace --test * -- needs_root --ignored --nocapture --test-threads=1",
-    )]
+/// The steps of `cargo xtask faults`: the ignored tests in modules called `needs_root` and `faults`, one at a time. Each asks
+/// for what it needs (root, a tool, a kernel facility) and prints `skipped: …` where it is missing.
+pub fn faults(long: bool) -> Vec<Step> {
+    let line = "test --workspace --test * -- needs_root faults:: --ignored --nocapture --test-threads=1";
+    let step = Step::new("faults", line);
+    vec![if long { step.with("TIDEGATE_FAULTS_LONG", "1") } else { step }]
 }
 
 fn loom_folder() -> String {

@@ -184,6 +184,19 @@ fn where_only_buffers_may_not_be_registered_io_uring_is_used_without() {
     });
 }
 
+/// F47: as kernels without it (ENOSYS) and hosts that are short of memory (ENOMEM) answer.
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "the profile names calls that other processors never had")]
+fn where_the_kernel_fails_to_make_a_ring_a_job_runs_on_epoll() {
+    for errno in [libc::ENOSYS, libc::ENOMEM] {
+        in_a_container(IoUring::Fails(errno as u32), move || {
+            let chosen = succeeds(run_wordcount(AS_SHIPPED));
+            assert!(chosen.stderr.contains("on epoll instead of io_uring"), "{errno}: {}", chosen.stderr);
+            succeeds_with_the_demo();
+        });
+    }
+}
+
 /// The line of a TaskManager whose slots are known: it may come a moment after the JobManager knows them.
 fn ready(process: &mut Process) -> String {
     process.wait_line("`ready`", SOON, |line| line.starts_with("ready").then(|| line.to_owned()))

@@ -9,9 +9,9 @@
 //! faults. The binary that has the job is this test binary, run once more with a command line in its environment.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate::cli::App;
 use tidegate::connect::{CsvRow, CsvSink};
@@ -19,7 +19,7 @@ use tidegate::record::Record;
 use tidegate::stream::Collector;
 use tidegate::stream::error::Fault;
 use tidegate::stream::source::{Next, Pause, Source, SourceReader};
-use tidegate::{Args, Job, JobResult, Jobs, SourceContext, TaskError};
+use tidegate::{Args, Job, JobResult, Jobs, MapFunction, SourceContext, TaskError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::support::engine::applied;
@@ -30,7 +30,7 @@ const LINE: &str = "TIDEGATE_E2E_LEDGER";
 const SPACE: char = '\u{1f}';
 
 /// Records of a second of a partition, until its end may come.
-const RATE: u64 = 500;
+pub const RATE: u64 = 500;
 /// How often the source looks whether its end may come, and makes what was due meanwhile.
 const TURN_NS: u64 = 10_000_000;
 
@@ -117,20 +117,19 @@ fn ledger(job: &mut Job, args: &Args) -> JobResult {
     );
     job.source("partitions", Partitions { size, rate, until: until.into() })
         .key_by(|entry: &Entry| entry.chain)
-        .process("chains", move |_: &u64, entry, chain: &mut Option<u64>, out: &mut Collector<[u64; 3]>| {
+        .process("chains", |_: &u64, entry, chain: &mut Option<u64>, out: &mut Collector<[u64; 3]>| {
             let sequence = entry.sequence.to_native();
-            trouble.strike(sequence);
             let now = link(chain.unwrap_or(0), sequence, entry.payload.as_str());
             *chain = Some(now);
             out.emit([u64::from(entry.partition.to_native()), sequence, now]);
         })
         .rebalance()
-        .map("rows", |row: &[u64; 3]| *row)
+        .map_with("rows", trouble)
         .sink("out", sink);
     Ok(())
 }
 
-/// What a function of a user does, once.
+/// Copies rows; on its way it does once what functions of users do.
 #[derive(Clone)]
 struct Trouble {
     kind: Option<String>,
@@ -139,23 +138,15 @@ struct Trouble {
     at: u64,
 }
 
-impl Trouble {
-    fn strike(&self, sequence: u64) {
-        static DONE: AtomicBool = AtomicBool::new(false);
-        let (Some(kind), Some(mark)) = (&self.kind, &self.mark) else { return };
-        if sequence < self.at || DONE.load(Ordering::Relaxed) {
-            return;
-        }
-        if std::fs::File::create_new(mark).is_err() {
-            DONE.store(true, Ordering::Relaxed);
-            return;
-        }
-        match kind.as_str() {
-            "panic" => panic!("the function panics, as it was told to"),
-            "hang" => loop {
-                std::thread::park(); // Nobody unparks it.
-            },
-            other => panic!("there is no trouble {other:?}"),
+impl MapFunction<[u64; 3]> for Trouble {
+    type Out = [u64; 3];
+
+    fn map(&mut self, row: &[u64; 3]) -> Result<[u64; 3], TaskError> {
+        let due = row[1] >= self.at && self.mark.take_if(|mark| File::create_new(mark).is_ok()).is_some();
+        match self.kind.as_deref().filter(|_| due) {
+            Some("panic") => panic!("it panics, as it was told to"),
+            Some(_) => Err(TaskError::new(Fault::User, "it fails, as it was told to")),
+            None => Ok(*row),
         }
     }
 }

@@ -7,19 +7,24 @@
 //! | `steps.rs` | the JobManager killed at each step of a checkpoint |
 //! | `network.rs` | hosts cut off, one way or both, from some or all; slow links |
 //! | `wires.rs` | connections reset, chopped up, or never read from |
-//! | `disks.rs` | full, failing, without power, damaged |
+//! | `disks.rs` | full, failing, without power |
+//! | `damaged.rs` | checkpoints cut, changed, gone, exchanged |
 //! | `users.rs` | functions that fail in every way, jobs cancelled in full flow |
-//! | `limits.rs` | too few descriptors, control groups too small, io_uring refused, odd folders and clocks |
+//! | `limits.rs` | too few descriptors, control groups too small, odd folders and clocks |
 //!
 //! All but those of `users.rs` about cancelling run the job of `ledger.rs`, and a test passes when every record came out once,
 //! in order, and nothing is left over ([`trial::Trial::finish`]). They need root, and a few minutes together, which is why
 //! only `cargo xtask faults` runs them; with `--long` each strikes as often as a release needs.
 
+mod damaged;
 mod disks;
 mod ledger;
+mod limits;
 mod network;
 mod processes;
+mod steps;
 mod trial;
+mod users;
 mod wires;
 
 /// How often a fault strikes: normally, and with `--long`.

@@ -110,6 +110,13 @@ impl Cluster {
     }
 
     pub fn start_jobmanager(&mut self) {
+        let mut process = self.spawn_jobmanager();
+        process.wait_line("`ready`", SOON, |line| line.starts_with("ready").then_some(()));
+        self.jobmanager = Some(process);
+    }
+
+    /// A JobManager that is on its way.
+    pub fn spawn_jobmanager(&mut self) -> Process {
         assert!(self.jobmanager.is_none(), "there is a JobManager already");
         let arguments = [
             "jobmanager".to_owned(),
@@ -120,9 +127,7 @@ impl Cluster {
             "--dir".to_owned(),
             self.directory().display().to_string(),
         ];
-        let mut process = self.run("jobmanager", &arguments);
-        process.wait_line("`ready`", SOON, |line| line.starts_with("ready").then_some(()));
-        self.jobmanager = Some(process);
+        self.run("jobmanager", &arguments)
     }
 
     /// Starts a fresh TaskManager and returns its place; it may not be registered yet.

@@ -62,13 +62,15 @@ pub enum IoUring {
     NothingRegistered,
     /// As allowed, but for the registration of buffers.
     NoBuffersRegistered,
+    /// As allowed, but rings can't be made, with this error of the kernel.
+    Fails(u32),
 }
 
 /// Puts this thread, and every process that it starts from now on, under the profile.
 pub fn confine(io_uring: IoUring) {
     let mut profile: Profile = serde_json::from_str(PROFILE).expect("the profile is of the form");
     let forbidden = match io_uring {
-        IoUring::Allowed | IoUring::NoBuffersRegistered => None,
+        IoUring::Allowed | IoUring::NoBuffersRegistered | IoUring::Fails(_) => None,
         IoUring::Forbidden => Some("io_uring_"),
         IoUring::NothingRegistered => Some("io_uring_register"),
     };
@@ -87,6 +89,14 @@ pub fn confine(io_uring: IoUring) {
                 args: vec![condition],
             });
         }
+    }
+    if let IoUring::Fails(errno) = io_uring {
+        profile.syscalls.push(Rule {
+            names: vec!["io_uring_setup".into()],
+            action: "SCMP_ACT_ERRNO".into(),
+            errno_ret: Some(errno),
+            args: Vec::new(),
+        });
     }
     let filter = |answer: Value, otherwise: Value, rules: &[&Rule]| {
         let calls = rules.iter().flat_map(|rule| {
