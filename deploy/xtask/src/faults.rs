@@ -72,7 +72,6 @@ const fn fault(
     Fault { id, test, at, counts, needs }
 }
 
-const E2E: &str = "control/tidegate/tests/e2e";
 const SS: Need = Tool(&["ss", "-K", "src", "127.255.255.254"]);
 const EXT4: Need = Tool(&["mkfs.ext4", "-V"]);
 const LOOP: Need = Device("/dev/loop-control");
@@ -153,6 +152,8 @@ pub fn table() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const E2E: &str = "control/tidegate/tests/e2e";
 
     fn source(path: &Path) -> String {
         if path.is_dir() {
