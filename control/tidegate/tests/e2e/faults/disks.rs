@@ -93,8 +93,8 @@ fn a_disk_fails_a_sync_and_works_again() {
         let mut failures = 0;
         for strikes in rounds(times(3, 60), 3) {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            // The disk is a file in memory with holes: where memory is full, a write to a hole fails (EIO or ENOSPC, of the flush), for the file
-            // system on the disk has given the block away long before.
+            // The disk is a file in memory with holes: where memory is full, the flush of a hole fails (EIO or ENOSPC), for the
+            // file system on the disk has given the block away long before.
             let memory = Memory::mount(&folder.path().join("memory"), ENOUGH);
             let disk = memory.place().join("disk");
             let disk = Disk::mount(&disk, &folder.path().join("disk"), 2 * ENOUGH, "^has_journal");
