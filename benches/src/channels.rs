@@ -217,7 +217,7 @@ fn source(args: &EndArgs, mut end: End, mut meter: Meter, me: SocketAddr) -> Res
                         *key = keys.step();
                         // The upper half of a product with the golden ratio, scaled to the channels.
                         *channel = (((key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * count) >> 32) as u32;
-                        output.expect(*channel);
+                        output.prefetch(*channel);
                     }
                     taken = 0;
                 }

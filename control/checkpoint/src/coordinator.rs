@@ -42,7 +42,8 @@ enum Work {
         sink: SinkCommit,
     },
     End(Box<End>),
-    /// Asks whether it still leads, before it deletes what a successor may restore.
+    /// Asks whether it still leads, before it deletes what a successor may restore. One that is replaced between the answer
+    /// and the deletion still deletes: the store has no condition on that.
     Forget,
 }
 
@@ -300,7 +301,9 @@ impl Coordinator {
                 self.give_up(Action::Ended { leftover });
             }
             // Old checkpoints are deleted after the next one instead.
-            Work::Delete(_) => self.give_up(Action::Report(format!("old checkpoints stay: {reason}"))),
+            Work::Delete(_) | Work::Forget => {
+                self.give_up(Action::Report(format!("old checkpoints stay: {reason}")));
+            }
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ mod files;
 mod objects;
 mod system;
 
-pub use self::system::{FileSystem, OwnFiles};
+pub use self::system::{FileSystem, OwnFiles, make_dirs};
 use crate::store::{StoreDone, StoreFault, StoreOp};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -70,8 +70,7 @@ impl LocalStore {
     /// [`LocalStoreError`] if it cannot be created or written to.
     pub fn open(root: &Path) -> Result<Self, LocalStoreError> {
         let path = || root.to_path_buf();
-        std::fs::create_dir_all(root).map_err(|source| LocalStoreError::Create { path: path(), source })?;
-        let root = root.canonicalize().map_err(|source| LocalStoreError::Create { path: path(), source })?;
+        let root = make_dirs(root).map_err(|source| LocalStoreError::Create { path: path(), source })?;
         let probe = root.join(format!(".probe-{}", std::process::id()));
         std::fs::write(&probe, b"")
             .and_then(|()| std::fs::remove_file(&probe))

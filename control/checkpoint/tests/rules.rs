@@ -506,6 +506,16 @@ fn when_a_job_is_over_its_checkpoints_go() {
     assert_eq!(answer(&mut c, actions, StoreDone::Done, 200), []);
 }
 
+#[test]
+fn who_cannot_ask_whether_it_leads_leaves_old_checkpoints_and_says_so() {
+    let mut c = running(every(100));
+    complete(&mut c, 1, 100);
+    let actions = c.handle(Input::Forget, 200);
+    let actions = answer(&mut c, actions, StoreDone::Failed("unreadable".into()), 200);
+    assert_eq!(actions, [Action::Report("old checkpoints stay: unreadable".into())]);
+    assert_eq!(c.handle(Input::Tick, 1_000_000), [], "and does not ask for ever");
+}
+
 /// Seed 135 of its commit: it had been told to cancel the job while its successor restored it.
 #[test]
 fn a_leader_that_was_replaced_deletes_no_checkpoint() {

@@ -10,7 +10,7 @@ use crate::record::{JobRecord, RECORD_VERSION};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use tidegate_checkpoint::local::{FileSystem, OwnFiles};
+use tidegate_checkpoint::local::{FileSystem, OwnFiles, make_dirs};
 use tidegate_rpc::{ClusterId, JobId};
 
 /// Why a directory cannot be used.
@@ -64,10 +64,9 @@ pub struct Entry {
 impl Directory {
     /// Opens or creates a directory and takes its lock.
     pub(crate) fn open(root: &Path) -> Result<Self, DirectoryError> {
-        fs::create_dir_all(root).map_err(unusable(root))?;
-        let root = root.canonicalize().map_err(unusable(root))?;
+        let root = make_dirs(root).map_err(unusable(root))?;
         let lock = take_lock(&root)?;
-        fs::create_dir_all(root.join("jobs")).map_err(unusable(&root))?;
+        make_dirs(&root.join("jobs")).map_err(unusable(&root))?;
         let cluster = cluster(&root)?;
         Ok(Directory { root, cluster, _lock: lock })
     }
@@ -123,8 +122,7 @@ pub fn save(disk: &dyn FileSystem, root: &Path, id: JobId, record: &JobRecord) -
         }
         let bytes = serde_json::to_vec_pretty(record)?;
         let temporary = path.with_extension("json.tmp");
-        disk.write(&temporary, &bytes)?;
-        disk.sync(&temporary)?;
+        disk.write_durably(&temporary, &bytes)?;
         disk.rename(&temporary, &path)?;
         disk.sync(&dir)?;
         let older = epochs(disk, &dir)?.into_iter().filter(|epoch| *epoch < record.epoch);

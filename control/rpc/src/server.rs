@@ -9,6 +9,7 @@ use crate::limits::{
     ACCEPT_RETRY_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS, MESSAGE_BYTES_MAX, QUEUE_MESSAGES_MAX,
 };
 use crate::messages::{ToJobManager, ToTaskManager};
+use rustix::io::Errno;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -59,8 +60,8 @@ pub async fn serve(
         .await
 }
 
-/// Connections as they come. Where one can't be taken, as for want of descriptors, the next try waits: the kernel would refuse
-/// it again and again for as long as somebody waits at the port, and the server takes no breath between. Ends with its
+/// Connections as they come. Where one can't be taken for want of descriptors or memory, the next try waits: the kernel would
+/// refuse it again and again for as long as somebody waits at the port, and the server takes no breath between. Ends with its
 /// receiver.
 fn connections(listener: TcpListener) -> ReceiverStream<io::Result<TcpStream>> {
     let (to, connections) = mpsc::channel(1);
@@ -79,7 +80,14 @@ fn connections(listener: TcpListener) -> ReceiverStream<io::Result<TcpStream>> {
                 }
                 Err(error) => {
                     tracing::warn!("a connection cannot be taken: {error}");
-                    tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
+                    let want = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+                    if error.raw_os_error().is_some_and(|code| want.map(Errno::raw_os_error).contains(&code))
+                    {
+                        tokio::select! {
+                            () = tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)) => {}
+                            () = to.closed() => return,
+                        }
+                    }
                 }
             }
         }

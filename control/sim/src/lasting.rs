@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tidegate_checkpoint::local::FileSystem as _;
 use tidegate_checkpoint::sink::{Move, Moved};
-use tidegate_checkpoint::{SinkDone, SinkOp, StoreDone, StoreOp};
+use tidegate_checkpoint::{EpochRecord, SinkDone, SinkOp, StoreDone, StoreOp};
 use tidegate_jobmanager::record::RECORD_VERSION;
 use tidegate_jobmanager::{JobRecord, JobRequest, JobState};
 use tidegate_ring::sim::Random;
@@ -79,6 +79,18 @@ fn a_record_lasts_whoever_made_its_directory() {
         save(&disk).expect("nothing is in the way");
         worst(&disk);
         assert_eq!(crate::leader::records(&disk).len(), 1, "after {calls} calls");
+    }
+}
+
+#[test]
+fn an_epoch_lasts_whoever_made_its_directory() {
+    let _alone = ALONE.lock();
+    let claim = |epoch| StoreOp::ClaimEpoch(EpochRecord { epoch, jobs: Vec::new() });
+    for calls in 0..CALLS {
+        let disk = after(calls, &|disk| drop(execute(disk, &claim(1))));
+        assert_eq!(execute(&disk, &claim(2)), StoreDone::Created);
+        worst(&disk);
+        assert_eq!(execute(&disk, &StoreOp::NewestEpoch), StoreDone::Newest(2), "after {calls} calls");
     }
 }
 

@@ -7,9 +7,9 @@
 //! A zero-copy send leaves its train with the kernel until a notification; the next one goes meanwhile, as long as there is
 //! another segment for its manifest.
 //!
-//! State: `sending` says whether a send is in flight; each manifest is here, or with a train of `away`. `posted` is
-//! empty exactly when nothing is being received, and `staging` is here then. The slots of the open train hold granted segments, or their parts are with the
-//! ring.
+//! State: `sending` says whether a send is in flight; each manifest is here, or with a train of `away`. `posted` is empty
+//! exactly when nothing is being received, and `staging` is here then. The slots of the open train hold granted segments, or
+//! their parts are with the ring.
 //!
 //! End, in order: end of partition on each channel, close, close-ack, then the consumer shuts its side, the producer reads
 //! the end of file and closes. Losing a link in any other way fails the attempt: links never resume.

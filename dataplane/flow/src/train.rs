@@ -1,8 +1,8 @@
 //! Where the next bytes of a link belong, and in which order its entries are delivered.
 //!
 //! A link is a sequence of trains: a manifest and the payloads it lists. One receive op is in flight; it is scattered into
-//! the payload slots of the current train and, behind the last of them, into a staging area, where the next manifest is expected. What falls into
-//! staging beyond a manifest is the head of that train's payloads and is copied to its place: the only copy on this side.
+//! payload slots of the current train and, behind the last of them, into a staging area, where the next manifest is
+//! expected. What falls into staging beyond a manifest is the head of that train's payloads and is copied to its place: the only copy on this side.
 //!
 //! State: staging bytes `from..to` are unread, `from ≤ to ≤ staging.len()`. Payloads before `filling` are complete, those
 //! after it are empty. Entries before `next` were delivered. A manifest is looked for only when all entries of the one
@@ -10,6 +10,7 @@
 
 use arrayvec::ArrayVec;
 use core::ops::Range;
+use tidegate_plant::{Rare, rare};
 use tidegate_wire::{ENTRIES_MAX, Entry, Kind, MANIFEST_MAX, PAYLOADS_MAX, Parsed, WireError};
 
 use crate::limits::{PLACES_MAX, RECEIVE_BYTES};
@@ -118,9 +119,9 @@ impl TrainReceiver {
     /// one op takes, up to `offer` bytes of staging (never less than a whole manifest needs, never past `staging_len`).
     pub fn places(&self, staging_len: u32, offer: u32) -> ArrayVec<Place, PLACES_MAX> {
         let mut places = ArrayVec::new();
-        let mut bytes = 0;
+        let (mut bytes, bound) = (0, if rare(Rare::PartReceive) { 1 } else { RECEIVE_BYTES });
         for (index, payload) in self.payloads.iter().enumerate().skip(self.filling) {
-            if bytes >= RECEIVE_BYTES {
+            if bytes >= bound {
                 return places;
             }
             let (at, len) = (payload.filled, payload.len - payload.filled);

@@ -23,6 +23,8 @@ points! {
     OneCredit = "flow: one credit",
     /// flow: nothing is granted ahead of what is stated.
     NoneAhead = "flow: nothing ahead",
+    /// flow: a receive takes one payload of its train.
+    PartReceive = "flow: a receive of one payload",
     /// exchange: a grant that nobody waits for is put off.
     GrantHeld = "exchange: a grant put off",
     /// exchange: a visit of a channel takes one payload.

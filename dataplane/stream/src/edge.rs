@@ -12,7 +12,7 @@ use crate::chain::Out;
 use crate::context::Cx;
 use crate::error::{Fault, TaskError};
 use crate::function::KeyOf;
-use crate::limits::{CHANNELS_EXPECTED, CHANNELS_SCATTERED};
+use crate::limits::{CHANNELS_AHEAD, CHANNELS_SCATTERED};
 use crate::router::KeyRouter;
 use crate::stage::{Stage, Wait};
 use crate::tail::{Bound, Tail};
@@ -42,7 +42,7 @@ impl<T: Record> EdgeWriter<T> for Cycle {
         let channel = if self.next < output.channels() { self.next } else { 0 };
         self.next = channel + 1;
         if output.channels() >= CHANNELS_SCATTERED {
-            output.expect(channel + CHANNELS_EXPECTED);
+            output.prefetch(channel + CHANNELS_AHEAD);
         }
         output.write(channel, item).map_err(emit_error)
     }

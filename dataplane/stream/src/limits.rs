@@ -53,7 +53,7 @@ pub const COMMANDS_MAX: usize = 1024;
 pub const CHANNELS_SCATTERED: u32 = 64;
 
 /// How many turns before its own the next place of a channel is asked for, where they are scattered.
-pub const CHANNELS_EXPECTED: u32 = 8;
+pub const CHANNELS_AHEAD: u32 = 8;
 
 /// Commands a slot takes in per turn, so that a flood of them does not stall records.
 pub const COMMANDS_PER_TURN: usize = 64;
@@ -79,17 +79,17 @@ pub const STALL_REPORT_NS: u64 = 30_000_000_000;
 /// here, and less than 55 in all but one of a hundred.
 pub const PUNCTUAL_LEAD_NS: u64 = 60_000;
 
-/// For how long a slot that ran out of work looks again before it sleeps, where that has paid lately, in nanoseconds: about as
+/// For how long a slot that ran out of work spins before it sleeps, where that has paid lately, in nanoseconds: about as
 /// long as a sleep and its wake-up take, so it costs at most twice what the better of both does.
-pub const LINGER_NS: u64 = 50_000;
+pub const SPIN_NS: u64 = 50_000;
 
-/// Pauses for which a slot lingers in vain after one in which that paid: at one hit in five it costs what it saves.
+/// Pauses for which a slot spins in vain after one in which that paid: at one hit in five it costs what it saves.
 pub const LUCK_PER_HIT: u8 = 5;
 
 /// Most of them, however often it paid.
 pub const LUCK_MAX: u8 = 20;
 
-/// Pauses after which a slot lingers once to see whether it would pay: in vain, that is 3 us a pause.
+/// Pauses after which a slot spins once to see whether it would pay: in vain, that is 3 us a pause.
 pub const TRIAL_EVERY: u8 = 16;
 
 /// How soon a slot that could not hand on its events tries again, in nanoseconds.

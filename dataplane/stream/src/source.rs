@@ -50,9 +50,10 @@ pub enum Pause {
     External,
     /// A time on the slot's monotonic clock, in nanoseconds. It is stepped then, or a wake-up of its thread later.
     Until(u64),
-    /// The same, to the microsecond: the slot does not sleep any more shortly before
-    /// ([`PUNCTUAL_LEAD_NS`](crate::limits::PUNCTUAL_LEAD_NS)), which costs that much processor time. For who keeps a
-    /// schedule.
+    /// The same without that wake-up: the slot does not sleep any more shortly before
+    /// ([`PUNCTUAL_LEAD_NS`](crate::limits::PUNCTUAL_LEAD_NS)), which costs that much processor time each time, whatever
+    /// [`Spin`](crate::slot::Spin) says. For who keeps a schedule. As exact as the slot is idle: another task's step is not
+    /// interrupted.
     Punctual(u64),
 }
 

@@ -29,7 +29,7 @@ impl Need {
             command.status().is_ok_and(|status| status.success())
         };
         let missing = match self {
-            Root => !works(&["test", "-w", "/proc/sysrq-trigger"]),
+            Root => !works(&["sh", "-c", "test \"$(id -u)\" = 0"]),
             Namespaces => !works(&["ip", "netns", "list"]),
             Tool(line) => !works(line),
             Device(path) => !Path::new(path).exists(),

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Ok(Call::Fuzz(wanted)) => show(fuzz::run(&wanted, &workspace_root())),
         Ok(Call::List) => {
             for step in steps::test().iter().chain(&steps::faults(false)) {
-                println!("{:<10} {}", step.name, step.command_line());
+                println!("{:<14} {}", step.name, step.command_line());
             }
             ExitCode::SUCCESS
         }
@@ -179,10 +179,10 @@ fn table(outcomes: &[Outcome], not_run: usize) -> String {
     let mut text = String::from("step       result     seconds\n");
     for step in outcomes {
         let result = if step.passed { "passed" } else { "FAILED" };
-        let _ = writeln!(text, "{:<10} {result:<8} {:>9.1}", step.name, step.took.as_secs_f64());
+        let _ = writeln!(text, "{:<14} {result:<8} {:>9.1}", step.name, step.took.as_secs_f64());
     }
     let total: Duration = outcomes.iter().map(|step| step.took).sum();
-    let _ = writeln!(text, "{:<10} {:<8} {:>9.1}", "all", "", total.as_secs_f64());
+    let _ = writeln!(text, "{:<14} {:<8} {:>9.1}", "all", "", total.as_secs_f64());
     if not_run > 0 {
         let _ = writeln!(text, "{not_run} more not run after the failure");
     }

@@ -245,7 +245,11 @@ impl LocalStore {
     async fn create(&self, name: &str, bytes: Vec<u8>) -> Result<StoreDone, StoreFault> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.objects.put_opts(&path(name)?, PutPayload::from(bytes), options).await {
-            Ok(_) => Ok(StoreDone::Created),
+            // Of the directories above it only those that were made now are durable.
+            Ok(_) => {
+                self.sync(name).await?;
+                Ok(StoreDone::Created)
+            }
             Err(object_store::Error::AlreadyExists { .. }) => {
                 self.sync(name).await?;
                 Ok(StoreDone::Exists)

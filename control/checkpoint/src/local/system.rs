@@ -1,12 +1,12 @@
-//! The file system as this crate uses it: few calls, each one the kernel's, so that a simulation can stand in for it.
+//! The file system as this crate uses it: few calls, so that a simulation can stand in for it.
 //!
-//! Stateless. Always: a call does what its namesake in `std::fs` does and no more; nothing is durable before
-//! [`FileSystem::sync`] says so, neither bytes (of a file) nor names (of a directory).
+//! Stateless. Always: nothing is durable before [`FileSystem::sync`] (or [`FileSystem::write_durably`]) says so, neither bytes
+//! (of a file) nor names (of a directory).
 
 use std::fmt::Debug;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 
 /// Calls on files and directories.
 pub trait FileSystem: Debug + Send + Sync + 'static {
@@ -33,6 +33,15 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     /// # Errors
     /// The system's.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// The same, and makes the bytes durable.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write_durably(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.write(path, bytes)?;
+        self.sync(path)
+    }
 
     /// Makes a directory.
     ///
@@ -71,6 +80,31 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     fn sync(&self, path: &Path) -> io::Result<()>;
 }
 
+/// Makes a directory of the machine's and those above it as far as they are missing, all their names durable, and says where
+/// it is. Those that were there are synced, too: who made them may have died before that. One above it that this user may not
+/// open, or whose file system knows no such sync, is somebody else's.
+///
+/// # Errors
+/// The system's.
+pub fn make_dirs(dir: &Path) -> io::Result<PathBuf> {
+    fs::create_dir_all(dir)?;
+    let dir = dir.canonicalize()?;
+    OwnFiles.sync(&dir)?;
+    for above in dir.ancestors().skip(1) {
+        match OwnFiles.sync(above) {
+            Ok(()) => {}
+            Err(error) if is_elsewhere(error.kind()) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(dir)
+}
+
+fn is_elsewhere(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::InvalidInput | ErrorKind::Unsupported)
+        || kind == ErrorKind::ReadOnlyFilesystem
+}
+
 /// The machine's own.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnFiles;
@@ -94,6 +128,13 @@ impl FileSystem for OwnFiles {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         File::create(path)?.write_all(bytes)
+    }
+
+    fn write_durably(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        // By one descriptor: what went wrong with its bytes is told to who holds it.
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {

@@ -40,7 +40,7 @@ impl Output<'_> {
     /// Says that a record will be written to this channel soon: the place it goes to is on its way into the cache then. Worth
     /// it where channels are so many that their segments are not.
     #[inline(always)]
-    pub fn expect(&mut self, channel: u32) {
+    pub fn prefetch(&mut self, channel: u32) {
         if let Some(Some(draft)) = self.partition.filling.get_mut(channel as usize) {
             let len = draft.len() as usize;
             if let Some(place) = draft.bytes_mut(self.arena).get(len) {

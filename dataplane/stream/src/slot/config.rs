@@ -32,7 +32,7 @@ impl Events for SyncSender<SlotEvent> {
 /// waking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spin {
-    /// For [`LINGER_NS`](crate::limits::LINGER_NS) as long as that pays, which is tried now and then.
+    /// For [`SPIN_NS`](crate::limits::SPIN_NS) as long as that pays, which is tried now and then.
     WhereItPays,
     /// Always for so many nanoseconds, and as long before a task's time comes. Zero is never.
     For(u64),

@@ -6,11 +6,11 @@
 mod board;
 pub mod config;
 mod deploy;
-mod linger;
 pub mod mailbox;
 pub mod message;
 pub mod runner;
 pub mod snapshot;
+mod spin;
 
 pub use board::Board;
 pub use config::{Events, SlotConfig, Spin};

@@ -20,17 +20,17 @@ use crate::context::Waker;
 use crate::error::{TaskError, panic_message};
 use crate::files::{FileEvent, Files};
 use crate::jobs::Jobs;
-use crate::limits::{COMMANDS_PER_TURN, EVENTS_RETRY_NS, EVENTS_WAITING_MAX, LINGER_NS};
+use crate::limits::{COMMANDS_PER_TURN, EVENTS_RETRY_NS, EVENTS_WAITING_MAX, SPIN_NS};
 use crate::memory::{Budgets, MemoryUse};
 use crate::pool::ReaderPool;
 use crate::slot::board::{Board, write_tasks};
 use crate::slot::config::{Events, SlotConfig, Spin};
 use crate::slot::deploy::{Deployer, deploy};
-use crate::slot::linger::Linger;
 use crate::slot::mailbox::{SlotMailbox, mailbox};
 use crate::slot::message::{
     AttemptId, Deployment, Failure, FailureKind, SlotCommand, SlotEvent, SlotMetrics, TaskId,
 };
+use crate::slot::spin::Spinner;
 use crate::task::{Task, TaskCx};
 
 /// How far an attempt is in this slot.
@@ -79,9 +79,9 @@ pub struct SlotRunner<R: Ring> {
     /// Free segments, as the board says.
     shown_free: u32,
     idle_since_ns: Option<u64>,
-    /// It does not sleep before this time, because it spins or lingers.
+    /// It does not sleep before this time, because it spins.
     awake_until_ns: u64,
-    linger: Linger,
+    spinner: Spinner,
     /// Memory held when it was last looked at.
     memory: MemoryUse,
 }
@@ -127,7 +127,7 @@ where
             shown_free: 0,
             idle_since_ns: None,
             awake_until_ns: 0,
-            linger: Linger::default(),
+            spinner: Spinner::default(),
             memory: MemoryUse::default(),
         };
         (runner, sender)
@@ -169,7 +169,7 @@ where
             self.idle_since_ns = None;
             let awake_ns = match self.config.spin {
                 Spin::For(spin_ns) => spin_ns,
-                Spin::WhereItPays if self.linger.worked() => LINGER_NS,
+                Spin::WhereItPays if self.spinner.worked() => SPIN_NS,
                 Spin::WhereItPays => 0,
             };
             self.awake_until_ns = self.exchange.ports.now_ns().saturating_add(awake_ns);
@@ -183,10 +183,10 @@ where
         let now = self.exchange.now_ns();
         let awake_ns = self.running().filter_map(Task::awake_ns).min();
         if now < self.awake_until_ns {
-            return self.linger.looks();
+            return self.spinner.looks();
         }
         if awake_ns.is_some_and(|at| at <= now) {
-            return;
+            return self.spinner.waits();
         }
         self.watch_stall(now);
         let retry = (!self.outbox.is_empty()).then(|| now + EVENTS_RETRY_NS);
@@ -198,7 +198,7 @@ where
             return;
         }
         self.waits += 1;
-        self.linger.sleeps();
+        self.spinner.sleeps();
         self.exchange.wait(until.map(|at| Duration::from_nanos(at.saturating_sub(now))));
     }
 

@@ -22,11 +22,11 @@ use tidegate::stream::source::{Next, Pause, Source, SourceReader};
 use tidegate::{Args, Job, JobResult, Jobs, MapFunction, SourceContext, TaskError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::support::cluster::LEDGER as LINE;
 use crate::support::engine::applied;
 use crate::support::output::{Expected, Table};
 
-/// The command line of a process that is to be the binary, its words apart by [`SPACE`].
-const LINE: &str = "TIDEGATE_E2E_LEDGER";
+/// What is between the words of [`LINE`].
 const SPACE: char = '\u{1f}';
 
 /// Records of a second of a partition, until its end may come.

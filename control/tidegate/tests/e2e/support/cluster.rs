@@ -269,13 +269,23 @@ impl Cluster {
     }
 }
 
+/// Where the command line of a process of the ledger job is: this test program runs as one.
+pub const LEDGER: &str = "TIDEGATE_E2E_LEDGER";
+
 /// Command lines of processes that name the folder.
 pub fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.display().to_string();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter_map(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            // The ledger's processes are told there what they are.
+            let ledger =
+                environment.split(|byte| *byte == 0).find(|word| word.starts_with(LEDGER.as_bytes()));
+            let words = [&line[..], ledger.unwrap_or_default()].join(&0);
+            Some(String::from_utf8_lossy(&words).replace('\0', " "))
+        })
         .filter(|line| line.contains(&folder))
         .collect()
 }
