@@ -98,7 +98,12 @@ fn rates(random: &mut Random) -> [u32; Rare::NAMES.len()] {
         let rate = RATES[random.below(RATES.len() as u64) as usize];
         // What an attempt or a cleaning fails for must not happen all the time.
         let fatal = [Rare::AnswerLost, Rare::SuspectEarly, Rare::RefuseSlot].map(|point| point as usize);
-        if fatal.contains(&point) { rate.min(RATES[6]) } else { rate }
+        match () {
+            // Asked at each acknowledgement, of which a checkpoint has many.
+            () if point == Rare::ExpireEarly as usize => rate.min(RATES[5]),
+            () if fatal.contains(&point) => rate.min(RATES[6]),
+            () => rate,
+        }
     })
 }
 

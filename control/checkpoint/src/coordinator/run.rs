@@ -98,10 +98,13 @@ impl Coordinator {
 
     pub(super) fn expire(&mut self, now_ms: u64) {
         let Some(pending) = &self.pending else { return };
-        let early = now_ms > pending.triggered_ms && rare(Rare::ExpireEarly);
-        if now_ms < self.expires(pending) && !early {
-            return;
+        if now_ms >= self.expires(pending) {
+            self.expired(now_ms);
         }
+    }
+
+    fn expired(&mut self, now_ms: u64) {
+        let Some(pending) = &self.pending else { return };
         let (id, attempt) = (pending.id, pending.attempt);
         let missing = self.run.as_ref().map_or(0, |run| run.tasks.len() - pending.parts.len());
         let reason =
@@ -129,6 +132,8 @@ impl Coordinator {
         let missing = usize::from(planted(Plant::CompleteTooEarly));
         if pending.parts.len() + missing == run.tasks.len() {
             self.publish(now_ms);
+        } else if rare(Rare::ExpireEarly) {
+            self.expired(now_ms);
         }
     }
 
