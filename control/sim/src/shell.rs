@@ -216,7 +216,9 @@ impl Cluster {
         let before = self.over;
         let clean = found.iter().any(|(_, record)| record.state.is_over() && record.cleaned);
         // A job whose every checkpoint is damaged says so, and keeps what may still be of use to somebody.
-        let damaged = |record: &JobRecord| self.history.rotten && record.state == JobState::Failed;
+        let says = |record: &JobRecord| record.exceptions.iter().any(|said| said.name == "LeftoverOutput");
+        let damaged =
+            |record: &JobRecord| self.history.rotten && (record.state == JobState::Failed || says(record));
         self.over = clean || found.iter().any(|(_, record)| damaged(record));
         let alone = self.leaders.iter().filter(|leader| !leader.is_gone()).count() == 1;
         if clean && !before && alone {
