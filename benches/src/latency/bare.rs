@@ -1,8 +1,8 @@
 //! The same due times through a bare socket: what the kernel and the machine's wake-ups alone cost at a rate.
 //!
 //! One thread sleeps until shortly before messages are due, as a punctual source does (or spins), and writes all that are;
-//! another blocks (or spins) in reads. A message
-//! is a stamp, padded to the record's length. Neither keeps anything but its buffer.
+//! another blocks (or spins) in reads. A message is a stamp, padded to the record's length. Neither keeps anything but its
+//! buffer.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};

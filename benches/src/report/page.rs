@@ -80,10 +80,10 @@ segments and numbers of channels: time = records x a + bytes x b + trains x c + 
 /// What the figures of latency are.
 const LATENCY: &str = "\
 Open loop, records of 16 bytes: arrival minus due time, so stalls of the sender count. Its thread does not sleep for the last
-60 us before a record is due, so that no timer is late for it; sockperf's sender and the other systems' are awake, too. *TCP one way* is half a round trip of
-64 bytes between threads that sleep; *bare socket* sends the same due times by blocking writes and reads (by spinning ones
-where the engine spins). Medians of rounds; a run that achieves less than 99 % of its rate is not valid.
-CPU is that of both TaskManagers.
+60 us before a record is due, so that no timer is late for it; sockperf's sender and Flink's source are awake, too. *TCP one
+way* is half a round trip of 64 bytes between threads that sleep; *bare socket* sends the same due times by blocking writes
+and reads (by spinning ones where the engine is told to spin). Medians of rounds; a run that achieves less than 99 % of its
+rate is not valid. CPU is that of both TaskManagers.
 ";
 
 /// What the tables mean.

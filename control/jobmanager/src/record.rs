@@ -9,6 +9,7 @@ use std::fmt;
 use tidegate_checkpoint::limits::RESTORES_MAX;
 use tidegate_checkpoint::stats::keep_newest;
 use tidegate_graph::JobGraph;
+use tidegate_rpc::JobId;
 
 /// Version of the record's format.
 pub const RECORD_VERSION: u32 = 1;
@@ -153,6 +154,30 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// What is written of a job that was just submitted to the leader of `epoch`, before anything is known of its outputs.
+    pub fn new(id: JobId, epoch: u64, request: JobRequest, graph: JobGraph, submitted_ms: u64) -> Self {
+        JobRecord {
+            version: RECORD_VERSION,
+            id: id.to_string(),
+            epoch,
+            request,
+            graph_fingerprint: graph.fingerprint(),
+            graph,
+            state: JobState::Created,
+            cleaned: false,
+            attempt: 1,
+            outputs: Vec::new(),
+            submitted_ms,
+            ended_ms: None,
+            restarts: 0,
+            restored: Vec::new(),
+            completed_checkpoints: 0,
+            failed_checkpoints: 0,
+            refused: Vec::new(),
+            exceptions: Vec::new(),
+        }
+    }
+
     /// Adds a failure, dropping the oldest beyond the limit.
     pub fn push_exception(&mut self, exception: ExceptionRecord) {
         self.exceptions.push(exception);
@@ -176,7 +201,6 @@ impl JobRecord {
 pub(crate) mod tests {
     use super::*;
     use tidegate_graph::{Operator, OperatorKind, Vertex};
-    use tidegate_rpc::JobId;
 
     /// A record of a job that is nothing but a source.
     pub(crate) fn record(id: JobId) -> JobRecord {
@@ -191,34 +215,16 @@ pub(crate) mod tests {
         };
         let vertices = vec![vertex];
         let graph = JobGraph { name: "job".into(), max_parallelism: 128, vertices, edges: Vec::new() };
-        JobRecord {
-            version: RECORD_VERSION,
-            id: id.to_string(),
-            epoch: 1,
-            request: JobRequest {
-                job: "job".into(),
-                args: Vec::new(),
-                parallelism: 1,
-                checkpoint_interval_ms: None,
-                min_pause_ms: 0,
-                checkpoint_timeout_ms: 1_000,
-                tolerable_failures: 0,
-                retained: 1,
-            },
-            graph_fingerprint: graph.fingerprint(),
-            graph,
-            state: JobState::Created,
-            cleaned: false,
-            attempt: 1,
-            outputs: Vec::new(),
-            submitted_ms: 0,
-            ended_ms: None,
-            restarts: 0,
-            restored: Vec::new(),
-            completed_checkpoints: 0,
-            failed_checkpoints: 0,
-            refused: Vec::new(),
-            exceptions: Vec::new(),
-        }
+        let request = JobRequest {
+            job: "job".into(),
+            args: Vec::new(),
+            parallelism: 1,
+            checkpoint_interval_ms: None,
+            min_pause_ms: 0,
+            checkpoint_timeout_ms: 1_000,
+            tolerable_failures: 0,
+            retained: 1,
+        };
+        JobRecord::new(id, 1, request, graph, 0)
     }
 }

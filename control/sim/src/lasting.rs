@@ -7,8 +7,7 @@ use std::path::Path;
 use tidegate_checkpoint::local::FileSystem as _;
 use tidegate_checkpoint::sink::{Move, Moved};
 use tidegate_checkpoint::{EpochRecord, SinkDone, SinkOp, StoreDone, StoreOp};
-use tidegate_jobmanager::record::RECORD_VERSION;
-use tidegate_jobmanager::{JobRecord, JobRequest, JobState};
+use tidegate_jobmanager::{JobRecord, JobRequest};
 use tidegate_ring::sim::Random;
 use tidegate_stream::{JobEntry, Jobs};
 use tidegate_taskmanager::files::{Directories, parent_of};
@@ -44,35 +43,17 @@ fn a_record_lasts_whoever_made_its_directory() {
     let jobs = Jobs::new([JobEntry::new(JOB, ledger)]);
     let built =
         jobs.build(JOB, &["--records", "1", "--partitions", "1"].map(str::to_owned), 1).expect("a job");
-    let record = JobRecord {
-        version: RECORD_VERSION,
-        id: JOB_ID.to_string(),
-        epoch: 1,
-        request: JobRequest {
-            job: JOB.to_owned(),
-            args: Vec::new(),
-            parallelism: 1,
-            checkpoint_interval_ms: None,
-            min_pause_ms: 0,
-            checkpoint_timeout_ms: 1_000,
-            tolerable_failures: 0,
-            retained: 1,
-        },
-        graph_fingerprint: built.graph.fingerprint(),
-        graph: built.graph,
-        state: JobState::Created,
-        cleaned: false,
-        attempt: 1,
-        outputs: Vec::new(),
-        submitted_ms: 0,
-        ended_ms: None,
-        restarts: 0,
-        restored: Vec::new(),
-        completed_checkpoints: 0,
-        failed_checkpoints: 0,
-        refused: Vec::new(),
-        exceptions: Vec::new(),
+    let request = JobRequest {
+        job: JOB.to_owned(),
+        args: Vec::new(),
+        parallelism: 1,
+        checkpoint_interval_ms: None,
+        min_pause_ms: 0,
+        checkpoint_timeout_ms: 1_000,
+        tolerable_failures: 0,
+        retained: 1,
     };
+    let record = JobRecord::new(JOB_ID, 1, request, built.graph, 0);
     let save = |disk: &Disk| crate::leader::save(disk, JOB_ID, &record);
     for calls in 0..CALLS {
         let disk = after(calls, &|disk| drop(save(disk)));

@@ -6,7 +6,7 @@ use super::job::{Job, Phase, TaskInfo};
 use super::saver::{Goal, Saver};
 use super::{CoreConfig, Found, Submission};
 use crate::convert;
-use crate::record::{JobRecord, JobState, RECORD_VERSION};
+use crate::record::JobRecord;
 use std::sync::Arc;
 use tidegate_checkpoint as ckpt;
 use tidegate_checkpoint::{CheckpointConfig, Coordinator, JobInfo};
@@ -22,26 +22,8 @@ impl Job {
         now_ms: u64,
     ) -> Self {
         let Submission { id, request, planned, objection: _ } = submission;
-        let record = JobRecord {
-            version: RECORD_VERSION,
-            id: id.to_string(),
-            epoch: config.epoch,
-            request,
-            graph_fingerprint: planned.graph.fingerprint(),
-            graph: planned.graph,
-            state: JobState::Created,
-            cleaned: false,
-            attempt: 1,
-            outputs: planned.outputs,
-            submitted_ms: now_ms,
-            ended_ms: None,
-            restarts: 0,
-            restored: Vec::new(),
-            completed_checkpoints: 0,
-            failed_checkpoints: 0,
-            refused: Vec::new(),
-            exceptions: Vec::new(),
-        };
+        let mut record = JobRecord::new(id, config.epoch, request, planned.graph, now_ms);
+        record.outputs = planned.outputs;
         let mut job = Job::from_record(id, record, Vec::new(), config, rank);
         job.phase = Phase::Submitting;
         job.tickets.push(ticket);
