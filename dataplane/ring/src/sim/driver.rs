@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidegate_arena::{Arena, InFlight, Segment};
+use tidegate_arena::{Arena, Filling, InFlight, Segment};
 
 use super::net::{SimNet, SimSocket, World};
 use crate::{
@@ -289,6 +289,30 @@ impl Driver {
             parts.is_empty() || sum_of(&self.arena, parts) == sum,
             "a segment was written while the kernel was reading it"
         );
+    }
+}
+
+impl Drop for Driver {
+    /// The process is over, and its kernel keeps nothing: else the arena would have to keep its memory for it, for ever.
+    fn drop(&mut self) {
+        let connections = self.connections.iter_mut();
+        let (sending, receiving): (Vec<_>, Vec<_>) =
+            connections.map(|connection| (connection.sending.take(), connection.receiving.take())).unzip();
+        let mut sent: Vec<SendParts> = sending.into_iter().flatten().map(|sending| sending.parts).collect();
+        let mut posted: Vec<ReceiveParts> = receiving.into_iter().flatten().collect();
+        for pending in self.pending.drain(..) {
+            match pending.due {
+                Due::Sent { parts, .. } | Due::Released { parts, .. } => sent.push(parts),
+                Due::Received { parts, .. } => posted.push(parts),
+                Due::Closed => {}
+            }
+        }
+        for part in sent.into_iter().flatten() {
+            let _ = self.arena.land(part.segment);
+        }
+        for part in posted.into_iter().flatten() {
+            let _: Segment<Filling> = self.arena.unpost(part.segment);
+        }
     }
 }
 
