@@ -8,6 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread;
 use std::time::Duration;
 
 use tidegate_arena::Arena;
@@ -169,7 +170,7 @@ where
             self.idle_since_ns = None;
             let awake_ns = match self.config.spin {
                 Spin::For(spin_ns) => spin_ns,
-                Spin::WhereItPays if self.spinner.worked() => SPIN_NS,
+                Spin::WhereItPays if self.spinner.worked(self.exchange.ports.now_ns()) => SPIN_NS,
                 Spin::WhereItPays => 0,
             };
             self.awake_until_ns = self.exchange.ports.now_ns().saturating_add(awake_ns);
@@ -182,11 +183,12 @@ where
     pub fn wait(&mut self) {
         let now = self.exchange.now_ns();
         let awake_ns = self.running().filter_map(Task::awake_ns).min();
-        if now < self.awake_until_ns {
-            return self.spinner.looks();
+        if now < self.awake_until_ns && self.looks_again(now) {
+            return;
         }
         if awake_ns.is_some_and(|at| at <= now) {
-            return self.spinner.waits();
+            self.spinner.waits();
+            return thread::yield_now();
         }
         self.watch_stall(now);
         let retry = (!self.outbox.is_empty()).then(|| now + EVENTS_RETRY_NS);
@@ -200,6 +202,17 @@ where
         self.waits += 1;
         self.spinner.sleeps();
         self.exchange.wait(until.map(|at| Duration::from_nanos(at.saturating_sub(now))));
+    }
+
+    /// Whether it goes on spinning. Others of its processor go first: they are done before there is work, and don't stop it
+    /// in the middle of some.
+    fn looks_again(&mut self, now_ns: u64) -> bool {
+        let Spin::WhereItPays = self.config.spin else { return true };
+        let looks = self.spinner.looks(now_ns);
+        if looks {
+            thread::yield_now();
+        }
+        looks
     }
 
     /// What every unfinished task waits for: the wait-for graph of this slot, a line per task.
