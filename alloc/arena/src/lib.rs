@@ -70,6 +70,7 @@ pub mod file_buffer;
 pub mod foreign;
 mod ledger;
 pub mod limits;
+pub mod marks;
 mod moves;
 mod pool;
 mod region;

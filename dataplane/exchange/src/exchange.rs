@@ -346,9 +346,7 @@ where
         let mut busy = false;
         let ports = &mut self.ports;
         for partition in ports.partitions.iter_mut().flatten() {
-            for at in 0..partition.locals.len() {
-                busy |= partition.collect_returns(partition.locals[at] as usize, &mut ports.shard);
-            }
+            busy |= partition.look_returns(&mut ports.shard);
         }
         for _ in 0..ports.local.len() {
             let Some(at) = ports.local.pop_front() else { break };

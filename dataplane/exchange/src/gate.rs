@@ -18,7 +18,9 @@ mod state;
 pub use input::Input;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use tidegate_arena::marks::Marks;
 use tidegate_arena::{Arena, Granted, Holder, HolderKind, Segment, Shard, Shared};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{Alignment, GrantPolicy, Outcome, ReceiveCredit, ReceiveLarge, ReceiveOrder, Violation};
@@ -141,8 +143,10 @@ pub(crate) struct Gate {
     name: String,
     pub generation: u32,
     pub channels: Vec<InChannel>,
-    /// Places of the channels that stay in the process.
-    locals: Vec<u32>,
+    /// Channels of this process in which something arrived; none if there are no such channels.
+    arrivals: Option<Arc<Marks>>,
+    /// Those whose producers are to be woken, each once.
+    owing: Vec<u32>,
     alignment: Alignment,
     /// The newest checkpoint whose alignment began, and when.
     aligning: (u64, u64),
@@ -174,10 +178,6 @@ impl Gate {
             routes.iter().filter(|(route, _)| matches!(route, InRoute::Remote { .. })).count() as u32;
         let count = routes.len();
         let own = places(quota, count);
-        let local = |(place, (route, _)): (usize, &(InRoute, u8))| {
-            matches!(route, InRoute::Local(_)).then_some(place as u32)
-        };
-        let locals = routes.iter().enumerate().filter_map(local).collect();
         let channels = routes
             .into_iter()
             .map(|(route, input)| {
@@ -211,7 +211,8 @@ impl Gate {
             name,
             generation,
             channels,
-            locals,
+            arrivals: None,
+            owing: Vec::with_capacity(count - remote as usize),
             alignment: Alignment::new(count as u32),
             aligning: (0, 0),
             policy: GrantPolicy::new(quota, remote),
@@ -227,6 +228,12 @@ impl Gate {
             counters: ChannelCounters::default(),
             latency: GateLatency::default(),
         }
+    }
+
+    /// Gives it the marks of what arrives in it inside the process.
+    pub fn with_arrivals(mut self, arrivals: Option<Arc<Marks>>) -> Self {
+        self.arrivals = arrivals;
+        self
     }
 
     /// Bytes of the heap that the channels take while nothing is queued or promised.
@@ -260,22 +267,34 @@ impl Gate {
 
     /// Lists local channels in which something arrived.
     pub fn look_local(&mut self) -> bool {
-        for at in 0..self.locals.len() {
-            let channel = self.locals[at];
-            let entry = &self.channels[channel as usize];
-            if let InRoute::Local(local) = &entry.route
-                && !entry.ready
-                && !local.is_empty()
-            {
-                self.mark_ready(channel);
-            }
+        if let Some(arrivals) = self.arrivals.take() {
+            arrivals.take(|channel| self.look_into(channel));
+            self.arrivals = Some(arrivals);
         }
         !self.ready.is_empty()
     }
 
-    /// Wakes the producers of local channels that got segments back.
+    fn look_into(&mut self, channel: u32) {
+        if let InRoute::Local(local) = &self.channels[channel as usize].route
+            && !local.is_empty()
+        {
+            self.mark_ready(channel);
+        }
+    }
+
+    /// The producer of a local channel is to be woken: it got a segment back, or may be waiting for the queue to be empty or
+    /// to have room.
+    fn owe_ring(&mut self, channel: u32) {
+        if let InRoute::Local(local) = &mut self.channels[channel as usize].route
+            && local.owe_ring()
+        {
+            self.owing.push(channel);
+        }
+    }
+
+    /// Wakes the producers of local channels.
     pub fn ring_local(&mut self) {
-        for &channel in &self.locals {
+        for channel in self.owing.drain(..) {
             if let InRoute::Local(local) = &mut self.channels[channel as usize].route {
                 local.ring();
             }
@@ -475,7 +494,12 @@ impl Gate {
                     birth_ns: stamp.born_ns,
                 }))
             }
-            Arrived::Event(event) => self.event(channel, event, now_ns),
+            Arrived::Event(event) => {
+                if !planted(Plant::LoseWakeUp) {
+                    self.owe_ring(channel);
+                }
+                self.event(channel, event, now_ns)
+            }
         }
     }
 

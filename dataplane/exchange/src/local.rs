@@ -4,20 +4,32 @@
 //! by the producer's thread alone. At most `LOCAL_SEGMENTS_MAX` segments of a channel are out, so the way back is never full.
 //! A parcel releases its segment when it is dropped: whoever ends last, nothing is lost.
 //!
+//! Nobody looks through the queues. Who puts something into one marks the channel with the slot at the other end, and that
+//! looks into channels that are marked. Tasks run once both ends were made, so each knows the other before there is anything.
+//!
 //! The two ends meet in the [`LocalHub`], because their slots prepare in any order.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tidegate_arena::marks::Marks;
 use tidegate_arena::{Arena, Sealed, Segment, Shared, spsc};
 use tidegate_flow::limits::EVENTS_MAX;
-use tidegate_plant::{Plant, planted};
 
 use crate::event::Event;
 use crate::limits::LOCAL_SEGMENTS_MAX;
 
 /// Wakes the slot at the other end, if it sleeps.
 pub(crate) type Bell = Arc<dyn Fn() + Send + Sync>;
+
+/// How one end of a channel is told to look at it.
+#[derive(Clone)]
+pub(crate) struct Knock {
+    pub bell: Bell,
+    pub marks: Arc<Marks>,
+    /// The channel's place among those that are marked there.
+    pub place: u32,
+}
 
 /// What a local channel carries.
 pub(crate) enum LocalItem {
@@ -82,7 +94,7 @@ impl Drop for Returned {
 pub(crate) struct LocalProducer {
     items: spsc::Producer<LocalItem>,
     returns: spsc::Consumer<Returned>,
-    peer: Arc<OnceLock<Bell>>,
+    peer: Arc<OnceLock<Knock>>,
     rung: bool,
     /// Segments that the consumer has not given back; bounded, so that the way back can never be full.
     out: u32,
@@ -123,13 +135,13 @@ impl LocalProducer {
         returned
     }
 
-    /// Wakes the consumer's slot once after pushes.
+    /// Tells the consumer's slot once after pushes.
     pub fn ring(&mut self) {
-        if !self.rung {
-            self.rung = true;
-            if let Some(bell) = self.peer.get() {
-                bell();
-            }
+        if !std::mem::replace(&mut self.rung, true)
+            && let Some(peer) = self.peer.get()
+        {
+            peer.marks.mark(peer.place);
+            (peer.bell)();
         }
     }
 }
@@ -138,16 +150,13 @@ impl LocalProducer {
 pub(crate) struct LocalConsumer {
     items: spsc::Consumer<LocalItem>,
     returns: spsc::Producer<Returned>,
-    peer: Arc<OnceLock<Bell>>,
+    peer: Arc<OnceLock<Knock>>,
     owes_ring: bool,
 }
 
 impl LocalConsumer {
     pub fn pop(&mut self) -> Option<LocalItem> {
-        let item = self.items.try_pop();
-        // An event gives no segment back, but the producer may be waiting for the queue to be empty, or to have room.
-        self.owes_ring |= matches!(item, Some(LocalItem::Event(_))) && !planted(Plant::LoseWakeUp);
-        item
+        self.items.try_pop()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -158,15 +167,21 @@ impl LocalConsumer {
     pub fn give_back(&mut self, arena: &Arena, segment: Segment<Shared>) {
         // If the queue is full or the producer is gone the return is dropped, which releases the segment.
         let _ = self.returns.try_push(Returned { arena: arena.clone(), segment: Some(segment) });
-        self.owes_ring = true;
+        if let Some(peer) = self.peer.get() {
+            peer.marks.mark(peer.place);
+        }
     }
 
-    /// Wakes the producer's slot once after returns and events.
+    /// The producer's slot is to be woken. True if it was not yet: then it must be, by [`ring`](Self::ring).
+    pub fn owe_ring(&mut self) -> bool {
+        !std::mem::replace(&mut self.owes_ring, true)
+    }
+
+    /// Wakes the producer's slot.
     pub fn ring(&mut self) {
-        if std::mem::take(&mut self.owes_ring)
-            && let Some(bell) = self.peer.get()
-        {
-            bell();
+        self.owes_ring = false;
+        if let Some(peer) = self.peer.get() {
+            (peer.bell)();
         }
     }
 }
@@ -180,8 +195,8 @@ struct Key {
 }
 
 enum Half {
-    Producer(LocalProducer, Arc<OnceLock<Bell>>),
-    Consumer(LocalConsumer, Arc<OnceLock<Bell>>),
+    Producer(LocalProducer, Arc<OnceLock<Knock>>),
+    Consumer(LocalConsumer, Arc<OnceLock<Knock>>),
 }
 
 /// Where the two ends of a process-local channel meet. One per process, shared by its slots.
@@ -205,18 +220,18 @@ impl LocalHub {
         Self::default()
     }
 
-    /// The producer's end of a channel; `bell` wakes the producer's slot.
-    pub(crate) fn producer(&self, key: LocalKey, bell: Bell) -> LocalProducer {
+    /// The producer's end of a channel; `me` is told of what comes back.
+    pub(crate) fn producer(&self, key: LocalKey, me: Knock) -> LocalProducer {
         let key = Key { job: key.job, epoch: key.epoch, attempt: key.attempt, channel: key.channel };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.remove(&key) {
             Some(Half::Producer(producer, peer)) => {
-                let _ = peer.set(bell);
+                let _ = peer.set(me);
                 producer
             }
             Some(Half::Consumer(..)) | None => {
                 let (producer, consumer, to_producer) = pair();
-                let _ = to_producer.set(bell);
+                let _ = to_producer.set(me);
                 let to_consumer = producer.peer.clone();
                 waiting.insert(key, Half::Consumer(consumer, to_consumer));
                 producer
@@ -224,19 +239,19 @@ impl LocalHub {
         }
     }
 
-    /// The consumer's end of a channel; `bell` wakes the consumer's slot.
-    pub(crate) fn consumer(&self, key: LocalKey, bell: Bell) -> LocalConsumer {
+    /// The consumer's end of a channel; `me` is told of what comes.
+    pub(crate) fn consumer(&self, key: LocalKey, me: Knock) -> LocalConsumer {
         let key = Key { job: key.job, epoch: key.epoch, attempt: key.attempt, channel: key.channel };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.remove(&key) {
             Some(Half::Consumer(consumer, peer)) => {
-                let _ = peer.set(bell);
+                let _ = peer.set(me);
                 consumer
             }
             Some(Half::Producer(..)) | None => {
                 let (producer, consumer, to_producer) = pair();
                 let to_consumer = producer.peer.clone();
-                let _ = to_consumer.set(bell);
+                let _ = to_consumer.set(me);
                 waiting.insert(key, Half::Producer(producer, to_producer));
                 consumer
             }
@@ -257,8 +272,8 @@ impl std::fmt::Debug for LocalHub {
     }
 }
 
-/// Both ends, and the place where the consumer finds the producer's bell.
-fn pair() -> (LocalProducer, LocalConsumer, Arc<OnceLock<Bell>>) {
+/// Both ends, and the place where the consumer finds how to tell the producer.
+fn pair() -> (LocalProducer, LocalConsumer, Arc<OnceLock<Knock>>) {
     let (items_in, items_out) = spsc::channel(LOCAL_SEGMENTS_MAX + EVENTS_MAX as u32);
     let (returns_in, returns_out) = spsc::channel(LOCAL_SEGMENTS_MAX);
     let (to_consumer, to_producer) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));

@@ -18,7 +18,9 @@ pub use holdup::{Cause, Holdup};
 pub use output::Output;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use tidegate_arena::marks::Marks;
 use tidegate_arena::{Arena, Draft, Filling, Holder, HolderKind, Sealed, Segment, Shard};
 use tidegate_flow::limits::EVENTS_MAX;
 use tidegate_flow::{SendCredit, SendLarge, SendOrder};
@@ -114,8 +116,8 @@ pub(crate) struct Partition {
     /// What is filled for each channel. All that a record touches on its way lies close together here, so that the lines of
     /// ten thousand channels stay in a cache.
     filling: Vec<Option<Draft>>,
-    /// Places of the channels that stay in the process.
-    pub locals: Vec<u32>,
+    /// Channels of this process to which segments came back; none if there are no such channels.
+    returns: Option<Arc<Marks>>,
     quota: u32,
     used: u32,
     spare: Option<Segment<Filling>>,
@@ -144,9 +146,6 @@ impl Partition {
         holds_back: bool,
     ) -> Self {
         let own = places(quota, routes.len());
-        let local =
-            |(place, route): (usize, &OutRoute)| matches!(route, OutRoute::Local(_)).then_some(place as u32);
-        let locals = routes.iter().enumerate().filter_map(local).collect();
         let channels: Vec<OutChannel> = routes
             .into_iter()
             .map(|route| {
@@ -178,7 +177,7 @@ impl Partition {
             generation,
             filling: channels.iter().map(|_| None).collect(),
             channels,
-            locals,
+            returns: None,
             quota,
             used: 0,
             spare: None,
@@ -192,6 +191,12 @@ impl Partition {
             counters: ChannelCounters::default(),
             latency: PartitionLatency::default(),
         }
+    }
+
+    /// Gives it the marks of what comes back to it inside the process.
+    pub fn with_returns(mut self, returns: Option<Arc<Marks>>) -> Self {
+        self.returns = returns;
+        self
     }
 
     pub fn writable(&self) -> bool {
@@ -462,8 +467,17 @@ impl Partition {
         !self.channels[channel].closed && self.sendable(channel)
     }
 
+    /// Takes back what consumers of this process have released.
+    pub fn look_returns(&mut self, shard: &mut Shard) -> bool {
+        let Some(returns) = self.returns.take() else { return false };
+        let mut any = false;
+        returns.take(|channel| any |= self.collect_returns(channel as usize, shard));
+        self.returns = Some(returns);
+        any
+    }
+
     /// Takes back what the local consumer has released.
-    pub fn collect_returns(&mut self, channel: usize, shard: &mut Shard) -> bool {
+    fn collect_returns(&mut self, channel: usize, shard: &mut Shard) -> bool {
         let mut any = false;
         loop {
             let OutRoute::Local(local) = &mut self.channels[channel].route else { return any };

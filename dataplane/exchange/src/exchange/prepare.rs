@@ -2,6 +2,9 @@
 //!
 //! All or nothing: whatever can be refused is refused before the first segment is taken (R3).
 
+use std::sync::Arc;
+
+use tidegate_arena::marks::Marks;
 use tidegate_arena::{Filling, Granted, Holder, HolderKind, Segment};
 use tidegate_ring::Ring;
 use tidegate_wire::{End, Hello, RECORD_FORMAT, SlotAddress, VERSION, channels_hash};
@@ -12,7 +15,7 @@ use crate::error::PrepareError;
 use crate::gate::{Gate, InRoute, Region};
 use crate::limits::{GATE_SEGMENTS_MIN, LINK_SEGMENTS, MANIFESTS_MAX, PARTITION_SEGMENTS_MIN};
 use crate::link::{Link, LinkTableEntry};
-use crate::local::LocalKey;
+use crate::local::{Knock, LocalKey};
 use crate::partition::{OutRoute, Partition};
 use crate::plan::{
     AttemptPlan, ChannelPlan, GateId, LinkChannel, PartitionId, SlotId, TaskIds, TaskPorts, gate_wanted,
@@ -113,6 +116,12 @@ where
         Err(PrepareError::Region { segments, available, record_max: plan.record_max })
     }
 
+    /// How to tell this slot of a port's channel inside the process. The port's marks are made with the first.
+    fn knock(&self, marks: &mut Option<Arc<Marks>>, channels: usize, place: u32) -> Knock {
+        let marks = marks.get_or_insert_with(|| Arc::new(Marks::new(channels as u32)));
+        Knock { bell: self.bell.clone(), marks: Arc::clone(marks), place }
+    }
+
     fn make_ports(
         &mut self,
         plan: &AttemptPlan,
@@ -128,13 +137,14 @@ where
             let mut partitions = Vec::new();
             for partition in &task.partitions {
                 let index = vacancy(&mut self.ports.partitions);
-                let routes = partition
-                    .channels
-                    .iter()
-                    .map(|channel| match places.link(channel.peer, End::Producer) {
+                let mut returns = None;
+                let routes = (0..)
+                    .zip(&partition.channels)
+                    .map(|(place, channel)| match places.link(channel.peer, End::Producer) {
                         Some(link) => OutRoute::Remote { link, channel: channel.channel },
                         None => {
-                            OutRoute::Local(self.hub.producer(local_key(plan, channel), self.bell.clone()))
+                            let me = self.knock(&mut returns, partition.channels.len(), place);
+                            OutRoute::Local(self.hub.producer(local_key(plan, channel), me))
                         }
                     })
                     .collect();
@@ -152,19 +162,20 @@ where
                     self.flush_ns > 0,
                 );
                 let own = regions.partitions.pop().map(|region| (region, plan.record_max));
-                self.ports.partitions[index as usize] = Some(made.with_region(own));
+                self.ports.partitions[index as usize] = Some(made.with_region(own).with_returns(returns));
                 partitions.push(PartitionId(index));
             }
             let gate = task.gate.as_ref().map(|gate| {
                 let index = vacancy(&mut self.ports.gates);
-                let routes = gate
-                    .channels
-                    .iter()
-                    .map(|channel| {
+                let mut arrivals = None;
+                let routes = (0..)
+                    .zip(&gate.channels)
+                    .map(|(place, channel)| {
                         let route = match places.link(channel.peer, End::Consumer) {
                             Some(link) => InRoute::Remote { link, channel: channel.channel },
                             None => {
-                                InRoute::Local(self.hub.consumer(local_key(plan, channel), self.bell.clone()))
+                                let me = self.knock(&mut arrivals, gate.channels.len(), place);
+                                InRoute::Local(self.hub.consumer(local_key(plan, channel), me))
                             }
                         };
                         (route, channel.input)
@@ -176,8 +187,8 @@ where
                 attempt.reserved += quota + if own.is_some() { region } else { 0 };
                 attempt.gates.push(index);
                 let own = Region::new(own, segment_size, plan.record_max, remote);
-                self.ports.gates[index as usize] =
-                    Some(Gate::new(index, gate.name.clone(), plan.attempt, quota, own, routes));
+                let made = Gate::new(index, gate.name.clone(), plan.attempt, quota, own, routes);
+                self.ports.gates[index as usize] = Some(made.with_arrivals(arrivals));
                 GateId(index)
             });
             ids.push(TaskIds { task: task.task, gate, partitions });

@@ -67,7 +67,10 @@ impl Input<'_> {
         let region = self.gate.is_region(self.arena, &segment);
         let entry = &mut self.gate.channels[channel as usize];
         match &mut entry.route {
-            InRoute::Local(local) => local.give_back(self.arena, segment),
+            InRoute::Local(local) => {
+                local.give_back(self.arena, segment);
+                self.gate.owe_ring(channel);
+            }
             InRoute::Remote { .. } if region => self.gate.region_read(self.arena, segment),
             InRoute::Remote { .. } => {
                 self.shard.release(segment);
