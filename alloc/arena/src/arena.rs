@@ -109,6 +109,15 @@ impl Arena {
         Self::map_by(config, Mapping::new)
     }
 
+    /// The same in zeroed memory of the heap, for those who make thousands of arenas and show none of them to a kernel:
+    /// fuzzers, whose inputs have a fresh one each. A segment of it is aligned to a page, as any is.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    pub fn on_heap(config: &ArenaConfig) -> Result<(Self, Vec<Shard>), ArenaError> {
+        Self::map_by(config, Mapping::heap)
+    }
+
     /// The same in a memory file that other processes may be given to read: see [`file`](Self::file).
     ///
     /// # Errors

@@ -40,7 +40,7 @@
 //! 8. **A place of a queue has one side at a time.** Filled places belong to the consumer and empty ones to the
 //!    producer; the release store and acquire load of `tail` and `head` hand them over, and `consumer_gone` hands all of
 //!    them back to the producer.
-//! 9. **Bytes are initialised.** The kernel gives zeroed pages, and every value of a byte is valid. A reused segment shows
+//! 9. **Bytes are initialised.** Memory is zeroed at first, and every value of a byte is valid. A reused segment shows
 //!    what was in it: whoever seals or receives a length vouches for those bytes.
 //! 10. **A run is one segment.** Its handle is that of its first segment, whose capacity is the whole run; segments of one
 //!     shard lie side by side, so these bytes are contiguous and inside the mapping. The others are `Joined`: each has one

@@ -10,10 +10,10 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use crate::error::ArenaError;
-
+use crate::limits::PAGE_BYTES;
 #[cfg(not(any(miri, loom)))]
 use crate::{
-    limits::{HUGE_PAGE_BYTES, HUGE_WASTE_DIVISOR, PAGE_BYTES},
+    limits::{HUGE_PAGE_BYTES, HUGE_WASTE_DIVISOR},
     shared,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 #[cfg(not(any(miri, loom)))]
 pub(crate) const SHARD_ALIGN: usize = HUGE_PAGE_BYTES;
 #[cfg(any(miri, loom))]
-pub(crate) const SHARD_ALIGN: usize = crate::limits::PAGE_BYTES;
+pub(crate) const SHARD_ALIGN: usize = PAGE_BYTES;
 
 /// Which pages to ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Pages {
     },
     /// 4 KiB pages.
     Small,
-    /// Memory of the heap: under model checkers only.
+    /// Memory of the heap: asked for, or under a model checker.
     Heap,
 }
 
@@ -63,7 +63,7 @@ pub struct Region {
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     pages: Pages,
-    /// What to give back on drop: the reservation around `base`, guard pages included. `None` once leaked.
+    /// What to give back on drop: the reservation around `base`, guard pages included, or the allocation. `None` once leaked.
     owned: Option<(NonNull<u8>, usize)>,
     /// The sealed file behind the pages, for peers to map; `None` for private memory.
     #[cfg(not(any(miri, loom)))]
@@ -216,15 +216,6 @@ impl Mapping {
 }
 
 #[cfg(not(any(miri, loom)))]
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        if let Some((start, len)) = self.owned {
-            os::unmap(start, len);
-        }
-    }
-}
-
-#[cfg(not(any(miri, loom)))]
 mod os {
     //! The calls themselves, each with its errors named.
 
@@ -320,33 +311,47 @@ mod os {
     }
 }
 
-#[cfg(any(miri, loom))]
 impl Mapping {
-    /// Zeroed heap memory for shards of these sizes.
-    pub(crate) fn new(shard_bytes: &[usize], _huge_pages: HugePages) -> Result<Self, ArenaError> {
-        let (_, len) = layout(shard_bytes);
+    /// Model checkers have no mappings.
+    #[cfg(any(miri, loom))]
+    pub(crate) fn new(shard_bytes: &[usize], huge_pages: HugePages) -> Result<Self, ArenaError> {
+        Self::heap(shard_bytes, huge_pages)
+    }
+
+    /// Zeroed heap memory for shards of these sizes: nothing is mapped, guarded or kept from children.
+    pub(crate) fn heap(shard_bytes: &[usize], _huge_pages: HugePages) -> Result<Self, ArenaError> {
+        let (offsets, _) = layout(shard_bytes);
+        let len = offsets.last().zip(shard_bytes.last()).map_or(0, |(start, bytes)| start + bytes);
         let layout = Self::heap_layout(len);
         // SAFETY: rule 1, the length is not zero: no shard is empty.
         let start = unsafe { std::alloc::alloc_zeroed(layout) };
         let Some(base) = NonNull::new(start) else {
             return Err(ArenaError::Map { bytes: len, call: "alloc", errno: 0 });
         };
-        Ok(Self { base, pages: Pages::Heap, owned: Some((base, len)) })
+        Ok(Self {
+            base,
+            pages: Pages::Heap,
+            owned: Some((base, len)),
+            #[cfg(not(any(miri, loom)))]
+            file: None,
+        })
     }
 
     fn heap_layout(len: usize) -> std::alloc::Layout {
-        std::alloc::Layout::from_size_align(len, SHARD_ALIGN)
+        std::alloc::Layout::from_size_align(len, PAGE_BYTES)
             .expect("an arena's length is far below isize::MAX")
     }
 }
 
-#[cfg(any(miri, loom))]
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if let Some((start, len)) = self.owned {
-            // SAFETY: rule 1, allocated by new() with this layout, and the owner is going.
-            unsafe { std::alloc::dealloc(start.as_ptr(), Self::heap_layout(len)) };
+        let Some((start, len)) = self.owned else { return };
+        if self.pages == Pages::Heap {
+            // SAFETY: rule 1, allocated by heap() with this layout, and the owner is going.
+            return unsafe { std::alloc::dealloc(start.as_ptr(), Self::heap_layout(len)) };
         }
+        #[cfg(not(any(miri, loom)))]
+        os::unmap(start, len);
     }
 }
 

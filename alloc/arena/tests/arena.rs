@@ -72,6 +72,27 @@ fn pages_are_reported() {
 }
 
 #[test]
+fn an_arena_on_the_heap_is_zeroed_and_aligned_like_any() {
+    let segment_size = SegmentSize::new(4096).expect("a page is a valid size");
+    let config = ArenaConfig { segment_size, shards: vec![2, 3], huge_pages: HugePages::Never };
+    for _ in 0..2 {
+        let (arena, mut shards) = Arena::on_heap(&config).expect("a few pages can be had");
+        assert_eq!(arena.pages(), Pages::Heap);
+        for (index, shard) in shards.iter_mut().enumerate() {
+            assert!(arena.region(index).ptr.addr().is_multiple_of(4096));
+            let mut held: Vec<_> = std::iter::from_fn(|| shard.acquire(HOLDER)).collect();
+            for segment in &mut held {
+                let bytes = arena.bytes_mut(segment);
+                assert_eq!(bytes, [0; 4096], "nothing of an earlier arena is left");
+                bytes.fill(0xA5);
+            }
+            held.into_iter().for_each(|segment| shard.release(segment));
+            assert_eq!(shard.free(), shard.capacity());
+        }
+    }
+}
+
+#[test]
 fn the_kernel_s_view_is_the_same_memory() {
     let (arena, mut shards) = small(&[2]);
     let posted = arena.post(shards[0].acquire_granted(HOLDER).expect("two are free"));
