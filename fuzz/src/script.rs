@@ -18,7 +18,10 @@ impl Script<'_> {
     pub fn byte(&mut self) -> u8 {
         self.next().unwrap_or(0)
     }
+}
 
+#[cfg(feature = "control")]
+impl Script<'_> {
     /// The next eight bytes, little-endian.
     pub fn wide(&mut self) -> u64 {
         u64::from_le_bytes([0; 8].map(|_: u8| self.byte()))

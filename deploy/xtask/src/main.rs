@@ -23,7 +23,7 @@ const USAGE: &str = "\
 usage: cargo xtask test [--only STEP]
        cargo xtask faults [--long] [--list]
        cargo xtask e2e [--all] [--driver D] [--transport T] [--send S] [FILTER]
-       cargo xtask fuzz [--seconds N] [--target NAME] [--bootstrap]
+       cargo xtask fuzz [--seconds N] [--target NAME] [--volume] [--bootstrap]
        cargo xtask steps
 
   test      format, clippy, build, unit tests, end-to-end tests, the most important of them on
@@ -38,6 +38,7 @@ usage: cargo xtask test [--only STEP]
   steps     the steps of test and faults, with their command lines
 
 --only STEP runs one step; give it again for more.
+--volume fuzzes without a sanitizer, many times as fast: for counts, beside runs with one.
 --bootstrap fuzzes with the present toolchain and RUSTC_BOOTSTRAP=1 where there is no nightly one.";
 
 fn main() -> ExitCode {

@@ -99,7 +99,7 @@ impl Bench {
             shards: vec![segments],
             huge_pages: HugePages::Never,
         };
-        let (arena, mut shards) = Arena::map(&config).expect("a small arena");
+        let (arena, mut shards) = Arena::on_heap(&config).expect("a small arena");
         let ring = SimRing::new(net.clone(), arena, false);
         let dialed = Dialed::default();
         let config = ExchangeConfig { me: US, cluster: CLUSTER };

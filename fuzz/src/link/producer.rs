@@ -33,13 +33,15 @@ struct Stranger {
 struct Writer {
     next: [u64; 2],
     checkpoint: u64,
+    /// It has said that there is no more data.
+    data_ended: bool,
     ended: bool,
 }
 
 impl Writer {
     fn write(&mut self, bench: &mut Bench, channel: usize, stranger: &Stranger) {
         let mut output = bench.slot.ports.output(bench.ids.partitions[0]);
-        if !self.ended && output.writable() && !stranger.closed[channel] {
+        if !self.data_ended && output.writable() && !stranger.closed[channel] {
             output.write(channel as u32, &self.next[channel]).expect("a number fits");
             self.next[channel] += 1;
         }
@@ -48,6 +50,12 @@ impl Writer {
     fn event(&mut self, bench: &mut Bench, event: Event) -> bool {
         let ids = bench.ids.partitions.clone();
         !self.ended && bench.slot.ports.events(&ids, event)
+    }
+
+    /// One after the other, each once: where there is room for the first only, the second waits for another step.
+    fn end(&mut self, bench: &mut Bench) {
+        self.data_ended = self.data_ended || self.event(bench, Event::EndOfData);
+        self.ended = self.ended || self.data_ended && self.event(bench, Event::EndOfPartition);
     }
 }
 
@@ -99,12 +107,7 @@ pub fn attacked(script: &mut Script<'_>) {
                     writer.checkpoint = checkpoint;
                 }
             }
-            12 if step & 0x30 == 0x30 => {
-                // Said in this order by tasks; both have room or the first waits.
-                if writer.event(&mut bench, Event::EndOfData) {
-                    writer.ended = writer.event(&mut bench, Event::EndOfPartition);
-                }
-            }
+            12 if step & 0x30 == 0x30 => writer.end(&mut bench),
             13 if step & 0x70 == 0x70 => bench.hang_up(),
             14 => bench.send(usize::MAX),
             _ => drop(bench.turn()),
