@@ -6,7 +6,7 @@
 //! wait for ever.
 //!
 //! State: `over` is the newest checkpoint that ended at this gate; `current > over` while one is being aligned;
-//! `arrived ≤ live`.
+//! `arrived ≤ live`, and not 0 while one is.
 
 use tidegate_plant::{Plant, planted};
 
@@ -125,7 +125,7 @@ impl Alignment {
         *state = Channel::Ended;
         self.live -= 1;
         match self.current {
-            Some(checkpoint) if self.live > 0 && self.arrived == self.live => Outcome::Aligned { checkpoint },
+            Some(checkpoint) if self.arrived == self.live => Outcome::Aligned { checkpoint },
             _ => Outcome::Wait,
         }
     }
@@ -169,10 +169,15 @@ mod tests {
         let mut gate = Alignment::new(3);
         assert_eq!(gate.barrier(0, 1), Outcome::Wait);
         assert!(!gate.open(0) && gate.open(1));
+        assert_eq!((gate.current(), gate.live()), (Some(1), 3));
         assert_eq!(gate.ended(1), Outcome::Wait);
+        assert_eq!(gate.live(), 2);
         assert_eq!(gate.barrier(2, 1), Outcome::Aligned { checkpoint: 1 });
         gate.resume(1);
         assert!(gate.open(0) && !gate.open(1));
+        assert_eq!(gate.current(), None);
+        assert_eq!([0, 2].map(|channel| gate.ended(channel)), [Outcome::Wait; 2]);
+        assert_eq!(gate.live(), 0);
     }
 
     #[test]
@@ -199,6 +204,19 @@ mod tests {
         assert_eq!(gate.barrier(1, 3), Outcome::Late);
         assert!(gate.open(1));
         assert_eq!(gate.abort_marker(3), Outcome::Wait, "told once");
+    }
+
+    #[test]
+    fn a_marker_ends_its_own_and_older_alignments_only() {
+        let mut gate = Alignment::new(2);
+        gate.barrier(0, 5);
+        assert_eq!(gate.abort_marker(4), Outcome::Wait, "4 is over since 5 began");
+        assert!(!gate.open(0));
+        assert_eq!(gate.abort_marker(5), Outcome::Aborted { checkpoint: 5 });
+        assert!(gate.open(0));
+        gate.barrier(0, 6);
+        assert_eq!(gate.abort_marker(7), Outcome::Aborted { checkpoint: 7 });
+        assert_eq!((gate.open(0), gate.barrier(1, 6)), (true, Outcome::Late));
     }
 
     #[test]

@@ -328,9 +328,59 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_sent_is_what_was_granted() {
+        let mut send = SendCredit::new(0);
+        assert!(!send.can_send());
+        send.handle_grant(2, 0).expect("small");
+        assert_eq!((send.can_send(), send.available()), (true, 2));
+        assert_eq!(send.backlog_to_state(3), None, "with credit nobody needs to hear of it");
+        send.take(0);
+        assert_eq!((send.can_send(), send.available()), (true, 1));
+        send.take(0);
+        assert!(!send.can_send());
+        send.barrier_sent(9);
+        assert_eq!((send.blocked_by(), send.backlog_to_state(3)), (Some(9), None));
+        // It counts the barrier, and comes before the answer to it.
+        assert_eq!(send.handle_grant(1, 1), Ok(true));
+        assert!(!send.can_send());
+        send.handle_resume(9, 1).expect("small");
+        assert_eq!((send.blocked_by(), send.can_send(), send.available()), (None, true, 2));
+    }
+
+    #[test]
+    fn a_slice_spends_no_credit_and_states_a_backlog() {
+        let (mut send, mut receive) = (SendCredit::new(0), ReceiveCredit::new(0));
+        assert_eq!([send.slice(2), send.slice(2)], [0, 1]);
+        assert_eq!((send.available(), send.backlog_to_state(2)), (0, None), "said already");
+        receive.handle_slice(0, 5).expect("the first");
+        receive.handle_slice(1, 2).expect("the next");
+        assert_eq!((receive.outstanding(), receive.backlog()), (0, 2));
+        let again = Violation::Sequence { channel: 0, expected: 2, found: 1 };
+        assert_eq!(receive.handle_slice(1, 2), Err(again));
+    }
+
+    #[test]
+    fn a_channel_that_waits_or_ended_has_no_backlog_and_no_credit() {
+        let mut receive = ReceiveCredit::new(6);
+        receive.grant(3);
+        receive.handle_backlog(4);
+        assert_eq!((receive.channel(), receive.backlog(), receive.barriers()), (6, 4, 0));
+        assert!(!receive.blocked());
+        assert_eq!(receive.handle_barrier(1), 3);
+        assert_eq!((receive.backlog(), receive.barriers(), receive.blocked()), (0, 1, true));
+        receive.resume(1);
+        assert!(!receive.blocked());
+        receive.grant(2);
+        receive.handle_backlog(4);
+        assert_eq!(receive.close(), 2);
+        assert_eq!((receive.backlog(), receive.outstanding(), receive.blocked()), (0, 0, true));
+    }
+
+    #[test]
     fn absurd_grants_are_refused() {
         let mut send = SendCredit::new(5);
         assert_eq!(send.handle_grant(CREDITS_MAX, 0), Ok(true));
+        assert!(send.handle_grant(1, 0).is_err());
         assert_eq!(
             send.handle_grant(u32::MAX, 0),
             Err(Violation::CreditOverflow {

@@ -211,6 +211,87 @@ mod tests {
         assert_eq!(policy.wish(&another), 1, "and the others the rest");
     }
 
+    /// A channel with this backlog to which so much is promised.
+    fn credit(backlog: u16, outstanding: u32) -> ReceiveCredit {
+        let mut credit = ReceiveCredit::new(0);
+        credit.handle_backlog(backlog);
+        credit.grant(outstanding);
+        credit
+    }
+
+    #[test]
+    fn the_quota_is_used_free_or_surplus() {
+        for (quota, channels, surplus) in [(32, 8, 24), (512, 10_000, 256), (8, 4, 4), (4, 0, 3), (1, 1, 0)] {
+            assert_eq!(GrantPolicy::new(quota, channels).surplus(), surplus, "{quota} for {channels}");
+        }
+        let mut policy = GrantPolicy::new(32, 8);
+        policy.take(10);
+        assert_eq!((policy.used(), policy.free(), policy.surplus()), (10, 22, 14));
+        policy.give_back(3);
+        assert_eq!((policy.used(), policy.free()), (7, 25));
+        policy.take(25);
+        policy.give_back(32);
+        assert_eq!(policy.used(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "gate grants 5 of a quota of 4")]
+    fn more_than_the_quota_is_our_own_fault() {
+        GrantPolicy::new(4, 1).take(5);
+    }
+
+    #[test]
+    #[should_panic(expected = "gate gets back 2 segments, but only 1 are out")]
+    fn more_than_is_out_is_our_own_fault() {
+        let mut policy = GrantPolicy::new(4, 1);
+        policy.take(1);
+        policy.give_back(2);
+    }
+
+    #[test]
+    fn a_channel_that_waits_for_its_resume_is_granted_nothing() {
+        let mut waiting = credit(0, 0);
+        waiting.handle_barrier(1);
+        waiting.handle_backlog(9);
+        assert_eq!(GrantPolicy::new(64, 1).wish(&waiting), 0);
+    }
+
+    /// What the rules of this page come to. Quota, channels, used by others; backlog, promised; wish.
+    #[test]
+    fn wishes_are_as_told_above() {
+        for (quota, channels, others, backlog, outstanding, wish) in [
+            // An only channel: its backlog, and 32 ahead.
+            (64, 1, 0, 20, 0, 52),
+            (64, 1, 0, 0, 0, 32),
+            (256, 1, 0, 0, 0, 32),
+            // Refilled when half is used, not before.
+            (64, 1, 0, 20, 26, 26),
+            (64, 1, 0, 20, 27, 0),
+            (64, 1, 0, 0, 16, 16),
+            (64, 1, 0, 0, 17, 0),
+            // Of two with 32 each, 16 ahead; the share or the surplus, whichever is more.
+            (64, 2, 0, 10, 0, 26),
+            (64, 2, 0, 100, 0, 62),
+            (64, 2, 40, 100, 0, 24),
+            // What others use up to a quarter leaves a quiet channel the rest of it, and beyond nothing.
+            (64, 4, 0, 0, 0, 8),
+            (64, 4, 10, 0, 0, 6),
+            (64, 4, 16, 0, 0, 0),
+            // Its own promises don't count as the others'.
+            (64, 4, 10, 0, 2, 4),
+            // With a backlog it gets that, and 8 ahead, out of the surplus.
+            (64, 4, 30, 5, 0, 13),
+            (64, 4, 57, 5, 0, 7),
+            (64, 4, 60, 5, 0, 4),
+            (64, 4, 64, 5, 0, 0),
+        ] {
+            let mut policy = GrantPolicy::new(quota, channels);
+            policy.take(others + outstanding);
+            let found = policy.wish(&credit(backlog, outstanding));
+            assert_eq!(found, wish, "{quota} {channels} {others} {backlog} {outstanding}");
+        }
+    }
+
     #[test]
     fn refills_come_when_half_is_used() {
         let mut policy = GrantPolicy::new(64, 1);
