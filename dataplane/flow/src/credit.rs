@@ -294,6 +294,7 @@ mod tests {
         assert_eq!(send.handle_resume(8, 1), Ok(false));
         assert_eq!(send.handle_resume(9, 1), Ok(true));
         assert!(send.can_send());
+        assert_eq!(send.available(), 1, "what was left of the first grant is void");
         assert_eq!(send.take(0), 1);
         receive.handle_data(1, 0).expect("granted by the resume");
     }
