@@ -232,13 +232,23 @@ fn unused_fields_are_refused() {
         if !kind.is_sequenced() {
             assert_eq!(refusal(&with_entry(entry, |bytes| bytes[15] = 1)), unused, "sequence of {kind:?}");
         }
-        let first_unused = match kind {
-            Kind::Data | Kind::Resume => continue,
-            Kind::Error | Kind::Ask | Kind::Admit => 20,
-            Kind::Barrier | Kind::AbortMarker | Kind::Watermark | Kind::Grant => 24,
-            _ => 16,
+        let words = match kind {
+            Kind::Data | Kind::Resume => 0..0,
+            Kind::Error => 1..2,
+            Kind::Ask | Kind::Admit => 1..4,
+            Kind::Barrier | Kind::AbortMarker | Kind::Watermark | Kind::Grant => 2..4,
+            _ => 0..4,
         };
-        assert_eq!(refusal(&with_entry(entry, |bytes| bytes[first_unused] = 1)), unused, "body of {kind:?}");
+        // Any of them, and any together, with the same bits.
+        for set in 1..1 << words.len() {
+            let bytes = with_entry(entry, |bytes| {
+                words
+                    .clone()
+                    .filter(|word| set >> (word - words.start) & 1 == 1)
+                    .for_each(|word| bytes[16 + 4 * word] = 1);
+            });
+            assert_eq!(refusal(&bytes), unused, "words {set:b} of {words:?} of {kind:?}");
+        }
     }
 }
 
