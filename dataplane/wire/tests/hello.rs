@@ -116,6 +116,10 @@ fn hellos_are_refused_by_name() {
     for at in [6, 7, 84, 87, 104, 115, 123] {
         assert_eq!(refusal(resealed(|bytes| bytes[at] = 1)).code, RefusalCode::Garbage, "reserved byte {at}");
     }
+    for pair in [[6, 84], [84, 104], [104, 108]] {
+        let both = resealed(|bytes| pair.iter().for_each(|at| bytes[*at] = 1));
+        assert_eq!(refusal(both).code, RefusalCode::Garbage, "reserved bytes {pair:?}");
+    }
     for size in [0, 1, 2048, 4095, 4097, 2 << 20, 1 << 31, u32::MAX] {
         let refusal = refusal(bytes_of(&Hello { segment_size: size, ..hello() }));
         assert_eq!((refusal.code, refusal.found), (RefusalCode::SegmentSize, size.into()));
