@@ -317,6 +317,12 @@ fn restoring(c: &mut Coordinator) -> Vec<Action> {
     answer(c, actions, StoreDone::Scanned(vec![entry(1), entry(2)]), 10_000)
 }
 
+/// Before something is set aside, or given up, it asks again.
+fn still_leads(c: &mut Coordinator, actions: Vec<Action>) -> Vec<Action> {
+    assert_eq!(*body(&actions), StoreOp::NewestEpoch);
+    answer(c, actions, StoreDone::Newest(1), 10_000)
+}
+
 #[test]
 fn a_damaged_checkpoint_is_set_aside_by_name_and_an_older_one_is_used() {
     let mut c = running(every(100));
@@ -325,6 +331,7 @@ fn a_damaged_checkpoint_is_set_aside_by_name_and_an_older_one_is_used() {
     let actions = restoring(&mut c);
     assert!(matches!(body(&actions), StoreOp::Verify { id: 2, .. }));
     let actions = answer(&mut c, actions, StoreDone::Damaged("x.state: truncated".into()), 10_000);
+    let actions = still_leads(&mut c, actions);
     assert!(matches!(body(&actions), StoreOp::Quarantine { id: 2, .. }));
     let actions = answer(&mut c, actions, StoreDone::Done, 10_000);
     assert!(matches!(body(&actions), StoreOp::Verify { id: 1, .. }));
@@ -338,6 +345,57 @@ fn a_damaged_checkpoint_is_set_aside_by_name_and_an_older_one_is_used() {
     assert_eq!(point.checkpoint.as_ref().unwrap().id, 1);
     assert_eq!(point.refused[0].id, 2);
     assert_eq!(point.first_checkpoint, 3, "an id is never used twice");
+}
+
+#[test]
+fn what_a_successor_deleted_is_no_damage() {
+    let mut c = running(every(100));
+    complete(&mut c, 1, 100);
+    let actions = restoring(&mut c);
+    let actions = answer(&mut c, actions, StoreDone::Absent, 10_000);
+    assert_eq!(answer(&mut c, actions, StoreDone::Newest(2), 10_000), [Action::Deposed { newest: 2 }]);
+}
+
+/// A list of outputs without metadata, of this epoch; what becomes of a restore that finds it in epoch 2 with this base.
+fn restore_beside_a_list_of(epoch: u64, base: Legal) -> Vec<Action> {
+    let legal = if base.epoch == 1 { vec![base] } else { Vec::new() };
+    let mut c = Coordinator::new(every(100), info(), 2, legal, vec!["/out".into()]);
+    let actions = c.handle(Input::Restore { attempt: 7 }, 0);
+    let actions = answer(&mut c, actions, StoreDone::Newest(2), 0);
+    let scanned = |id, state, outputs| Scanned { id, quarantined: false, state, outputs };
+    let present = scanned(base.id, ScannedState::Present { epoch: base.epoch }, true);
+    let found = vec![present, scanned(9, ScannedState::Absent, true)];
+    let actions = answer(&mut c, actions, StoreDone::Scanned(found), 0);
+    let mut metadata = complete(&mut running(every(100)), 1, 100);
+    (metadata.id, metadata.epoch) = (base.id, base.epoch);
+    let actions = answer(&mut c, actions, StoreDone::Metadata(metadata), 0);
+    assert!(matches!(body(&actions), StoreOp::ReadOutputs { id: 9, .. }), "{actions:?}");
+    let pending = "/out/_pending/x/f".to_owned();
+    let files = vec![Committable { pending, target: "/out/f".into(), len: 1, hash: 1 }];
+    let outputs = Outputs { job: JOB, epoch, id: 9, files };
+    let actions = answer(&mut c, actions, StoreDone::Outputs(outputs), 0);
+    if matches!(&actions[..], [Action::Deposed { .. }]) {
+        return actions;
+    }
+    assert!(matches!(body(&actions), StoreOp::Sink(SinkOp::ListPending { .. })), "{actions:?}");
+    answer(&mut c, actions, StoreDone::Sink(SinkDone::Listed(Vec::new())), 0)
+}
+
+#[test]
+fn only_what_can_have_been_visible_is_taken_back() {
+    let takes_back = |actions: Vec<Action>| matches!(body(&actions), StoreOp::Sink(SinkOp::Probe { .. }));
+    let (earlier, own) = (Legal { id: 4, epoch: 1 }, Legal { id: 5, epoch: 2 });
+    assert!(takes_back(restore_beside_a_list_of(1, earlier)), "its metadata may have been lost since");
+    assert!(takes_back(restore_beside_a_list_of(2, own)), "the same");
+    assert!(
+        !takes_back(restore_beside_a_list_of(1, own)),
+        "an old leader began to publish, and nobody listens"
+    );
+    assert_eq!(
+        restore_beside_a_list_of(3, own),
+        [Action::Deposed { newest: 3 }],
+        "a successor is publishing"
+    );
 }
 
 #[test]
@@ -367,8 +425,10 @@ fn when_nothing_is_usable_the_job_does_not_start_over() {
     let mut actions = restoring(&mut c);
     for _ in 0..2 {
         actions = answer(&mut c, actions, StoreDone::Damaged("cut".into()), 10_000);
+        actions = still_leads(&mut c, actions);
         actions = answer(&mut c, actions, StoreDone::Done, 10_000);
     }
+    let actions = still_leads(&mut c, actions);
     assert!(
         matches!(&actions[..], [Action::RestoreFailed { permanent: true, reason, .. }]
             if reason.contains("1: cut") && reason.contains("2: cut")),
@@ -452,7 +512,9 @@ fn checkpoints_that_vanished_are_refused_by_name_and_nothing_starts_over() {
     let actions = c.handle(Input::Restore { attempt: 2 }, 0);
     let actions = answer(&mut c, actions, StoreDone::Newest(1), 0);
     let actions = answer(&mut c, actions, StoreDone::Scanned(Vec::new()), 0);
+    let actions = still_leads(&mut c, actions);
     let actions = answer(&mut c, actions, StoreDone::Done, 0);
+    let actions = still_leads(&mut c, actions);
     assert!(
         matches!(&actions[..], [Action::RestoreFailed { permanent: true, reason, .. }]
             if reason.contains("2: its directory was removed")),
@@ -464,6 +526,7 @@ fn checkpoints_that_vanished_are_refused_by_name_and_nothing_starts_over() {
     let actions = c.handle(Input::Restore { attempt: 2 }, 0);
     let actions = answer(&mut c, actions, StoreDone::Newest(1), 0);
     let actions = answer(&mut c, actions, StoreDone::Scanned(Vec::new()), 0);
+    let actions = still_leads(&mut c, actions);
     assert!(
         matches!(&actions[..], [Action::RestoreFailed { permanent: true, reason, .. }]
             if reason.contains("none is in the store")),

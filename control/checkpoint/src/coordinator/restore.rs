@@ -1,9 +1,11 @@
 //! Choosing the restore point, and making the output equal to it.
 //!
-//! It owns one pass: confirm leadership, scan, verify candidates from the newest down, set damaged ones aside,
-//! find out which visible files belong to checkpoints that are not used, then run the committer. Always: a
-//! checkpoint is chosen only after every object it names was read and its hash agreed, and passed over only for
-//! what was found then, never on a TaskManager's word; one that was passed over is renamed aside before its output is taken back, so no later leader can choose it.
+//! It owns one pass: confirm leadership, scan, verify candidates from the newest down, set damaged ones aside, find out which
+//! visible files belong to checkpoints that are not used, then run the committer. Always: a checkpoint is chosen only after
+//! every object it names was read and its hash agreed, and passed over only for what was found then, never on a
+//! TaskManager's word; one that was passed over is renamed aside before its output is taken back, so no later leader can
+//! choose it; nothing is set aside, and no restore fails, before leadership was confirmed again after what was found; and
+//! what a newer epoch makes visible is never taken back.
 
 use super::{Refused, RestorePoint};
 use crate::epoch::Legal;
@@ -25,7 +27,8 @@ pub(super) struct Scope<'a> {
 
 #[derive(Clone, Debug)]
 enum Stage {
-    Confirm,
+    /// Do we lead still? Then this. What is missing is no damage if a successor deleted it.
+    Confirm(Box<Stage>),
     Scan,
     /// Read this candidate whole.
     Verify(u64),
@@ -77,7 +80,7 @@ impl Restore {
             job,
             attempt,
             epoch: 0,
-            stage: Stage::Confirm,
+            stage: Stage::Confirm(Box::new(Stage::Scan)),
             found: Vec::new(),
             candidates: VecDeque::new(),
             chosen: None,
@@ -95,7 +98,7 @@ impl Restore {
     pub(super) fn step(&mut self) -> RestoreStep {
         let job = self.job;
         RestoreStep::Op(match &mut self.stage {
-            Stage::Confirm => StoreOp::NewestEpoch,
+            Stage::Confirm(_) => StoreOp::NewestEpoch,
             Stage::Scan => StoreOp::Scan { job },
             Stage::Verify(id) => StoreOp::Verify { job, id: *id },
             Stage::Quarantine(id) => StoreOp::Quarantine { job, id: *id },
@@ -119,12 +122,14 @@ impl Restore {
         self.epoch = scope.epoch;
         self.has_roots = !scope.roots.is_empty();
         match (&mut self.stage, done) {
-            (Stage::Confirm, StoreDone::Newest(newest))
+            (Stage::Confirm(_), StoreDone::Newest(newest))
                 if newest > scope.epoch && !planted(Plant::CommitUnconfirmed) =>
             {
                 self.stage = Stage::Deposed(newest);
             }
-            (Stage::Confirm, StoreDone::Newest(_)) => self.stage = Stage::Scan,
+            (Stage::Confirm(then), StoreDone::Newest(_)) => {
+                self.stage = std::mem::replace(&mut **then, Stage::Scan);
+            }
             (Stage::Scan, StoreDone::Scanned(found)) => self.scanned(found, scope),
             (Stage::Verify(id), done) => {
                 let id = *id;
@@ -137,7 +142,7 @@ impl Restore {
             }
             (Stage::Sink(sink), StoreDone::Sink(done)) => {
                 if let Err(error) = sink.handle(done) {
-                    self.stage = Stage::Failed(error.to_string());
+                    self.fail(error.to_string());
                 }
             }
             (stage, done) => panic!("invariant: {done:?} does not answer stage {stage:?}"),
@@ -185,8 +190,7 @@ impl Restore {
             if self.refused.is_empty() && earlier.clone().next().is_none() {
                 if scope.completed {
                     let reason = "no checkpoint can be used: some completed, but none is in the store";
-                    self.stage = Stage::Failed(reason.to_owned());
-                    return;
+                    return self.fail(reason.to_owned());
                 }
                 return self.choose(None, scope);
             }
@@ -196,8 +200,7 @@ impl Restore {
                 .map(|refused| format!("{}: {}", refused.id, refused.reason))
                 .chain(earlier.map(|id| format!("{id}: set aside before")))
                 .collect();
-            self.stage = Stage::Failed(format!("no checkpoint can be used: {}", list.join("; ")));
-            return;
+            return self.fail(format!("no checkpoint can be used: {}", list.join("; ")));
         };
         match candidate.refused {
             Some(reason) => self.refuse(candidate.id, reason),
@@ -207,7 +210,11 @@ impl Restore {
 
     fn refuse(&mut self, id: u64, reason: String) {
         self.refused.push(Refused { id, reason });
-        self.stage = Stage::Quarantine(id);
+        self.stage = Stage::Confirm(Box::new(Stage::Quarantine(id)));
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.stage = Stage::Confirm(Box::new(Stage::Failed(reason)));
     }
 
     fn verified(&mut self, id: u64, done: StoreDone, scope: Scope<'_>) {
@@ -240,6 +247,15 @@ impl Restore {
 
     fn outputs(&mut self, id: u64, done: StoreDone, scope: Scope<'_>) {
         match done {
+            // We saw half of a publication, and it may be whole by now.
+            StoreDone::Outputs(outputs) if outputs.epoch > scope.epoch => {
+                self.stage = Stage::Deposed(outputs.epoch);
+                return;
+            }
+            // Whoever published the restore point had made the output fit it: what an older leader lists beyond it was
+            // never visible since, and names what its successors made anew.
+            StoreDone::Outputs(outputs)
+                if self.chosen.as_ref().is_some_and(|chosen| chosen.epoch > outputs.epoch) => {}
             StoreDone::Outputs(outputs) => {
                 for file in &outputs.files {
                     scope.roots.extend(file.root().map(str::to_owned));
@@ -248,11 +264,10 @@ impl Restore {
             }
             StoreDone::Absent => {}
             StoreDone::Damaged(reason) => {
-                self.stage = Stage::Failed(format!(
+                return self.fail(format!(
                     "checkpoint {id} cannot be used, nor can the files that it made visible be told from \
                      others: {reason}"
                 ));
-                return;
             }
             done => panic!("invariant: {done:?} does not answer a list of outputs"),
         }
