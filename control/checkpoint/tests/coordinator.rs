@@ -3,7 +3,7 @@
 
 mod model;
 
-use model::job::{Answer, End, ROWS, Simulation};
+use model::job::{Answer, End, ROWS, Setup, Simulation};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ fn step(simulation: &mut Simulation, mode: Mode, action: u8, choice: usize) {
 }
 
 fn run(mode: Mode, steps: &[(u8, u16)]) -> Simulation {
-    let mut simulation = Simulation::new();
+    let mut simulation = Simulation::new(Setup::default());
     for (action, choice) in steps {
         if simulation.end.is_some() {
             break;
@@ -70,7 +70,7 @@ proptest! {
         steps in proptest::collection::vec((any::<u8>(), any::<u16>()), 0..400),
         crash in any::<bool>(),
     ) {
-        let mut simulation = Simulation::new();
+        let mut simulation = Simulation::new(Setup::default());
         for (action, choice) in steps {
             if simulation.end.is_some() {
                 return Ok(());

@@ -59,11 +59,13 @@ pub fn test() -> Vec<Step> {
             ),
         ),
         Step::new("plants", "test --release --package tidegate-sim --features plant -- --nocapture"),
-        // Every order of what two producers and a gate can do; one test at a time, because one of them plants bugs.
+        // Every order of what two producers and a gate can do, and of what leaders and their store can; one test at a time,
+        // because some of them plant bugs.
         Step::new(
             "model",
-            "test --release --package tidegate-exchange --features sim,plant --test model \
-             -- --include-ignored --test-threads=1",
+            "test --release --package tidegate-exchange --package tidegate-checkpoint \
+             --features tidegate-exchange/sim,tidegate-exchange/plant,tidegate-checkpoint/plant \
+             --test model --test takeover -- --include-ignored --test-threads=1",
         ),
         // Loom replaces the atomics of everything it is compiled into: its own folder, only the crate with
         // models, and optimised, because it runs each model through all its interleavings.

@@ -3,23 +3,48 @@
 //! The source gives rows 0, 1, 2, …; the sink writes each into exactly one file. `Simulation` owns the world, the
 //! leaders (old ones may live on as zombies), their attempts and the messages under way. Always checked: no row
 //! is visible twice; after a restore by the newest leader exactly the rows before the restored position are
-//! visible.
+//! visible; and what stands in `rules.rs`.
 
+use super::rules::Rules;
 use super::{Rows, Stored, World};
 use tidegate_checkpoint::*;
 use tidegate_graph::PendingFolder;
 
 pub const JOB: u128 = 9;
 pub const ROWS: u64 = 60;
+
+/// What the job and its coordinators are like.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub rows: u64,
+    /// Rows that the source gives when a checkpoint begins, besides those that the test has it give.
+    pub rows_at_cut: u64,
+    pub config: CheckpointConfig,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let config = CheckpointConfig {
+            interval_ms: Some(100),
+            timeout_ms: 5_000,
+            tolerable_failures: 2,
+            ..CheckpointConfig::default()
+        };
+        Setup { rows: ROWS, rows_at_cut: 0, config }
+    }
+}
 const SOURCE: Task = Task { vertex: 0, subtask: 0 };
 const SINK: Task = Task { vertex: 1, subtask: 0 };
 const ROOT: &str = "/out";
 
 /// A running attempt.
-struct Attempt {
+#[derive(Clone, Debug)]
+pub struct Attempt {
     epoch: u64,
     number: u32,
     position: u64,
+    /// Rows that there are.
+    rows: u64,
     buffer: Vec<u64>,
     counter: u64,
     /// Files whose checkpoint is not known to be complete, with the checkpoint they were cut for.
@@ -37,10 +62,10 @@ impl Attempt {
     }
 
     fn emit(&mut self, rows: u64) {
-        let end = (self.position + rows).min(ROWS);
+        let end = (self.position + rows).min(self.rows);
         self.buffer.extend(self.position..end);
         self.position = end;
-        self.ended |= end == ROWS;
+        self.ended |= end == self.rows;
     }
 
     /// Takes part in a checkpoint: what both tasks answer.
@@ -81,24 +106,28 @@ impl Attempt {
 }
 
 /// What tasks say.
-#[derive(Clone)]
-enum Message {
+#[derive(Clone, Debug)]
+pub enum Message {
     Ack { epoch: u64, attempt: u32, checkpoint: u64, part: TaskPart },
     Decline { epoch: u64, attempt: u32, checkpoint: u64 },
 }
 
-enum State {
+#[derive(Clone, Debug)]
+pub enum State {
     Opening(Opening),
     Leading(Box<Coordinator>),
     Stopped,
 }
 
 /// One JobManager process.
-struct Leader {
-    epoch: u64,
-    state: State,
-    in_flight: Option<(u64, StoreOp)>,
-    attempt: Option<Attempt>,
+#[derive(Clone, Debug)]
+pub struct Leader {
+    pub epoch: u64,
+    pub state: State,
+    pub in_flight: Option<(u64, StoreOp)>,
+    pub attempt: Option<Attempt>,
+    /// Its clock.
+    pub now_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,33 +149,36 @@ pub enum End {
     FailedByName,
 }
 
+#[derive(Clone, Debug)]
 pub struct Simulation {
+    setup: Setup,
     pub world: World,
-    leaders: Vec<Leader>,
-    messages: Vec<Message>,
+    pub rules: Rules,
+    pub leaders: Vec<Leader>,
+    pub messages: Vec<Message>,
     /// Publications that were given up and are still on their way.
-    late: Vec<StoreOp>,
-    attempts: u32,
-    now_ms: u64,
+    pub late: Vec<StoreOp>,
+    pub attempts: u32,
     pub end: Option<End>,
     /// The job is being cancelled; so many rows were in a completed checkpoint when that began.
     cancelled: Option<u64>,
     /// Rows in the newest checkpoint that the tasks were told of.
-    told: u64,
+    pub told: u64,
     pub restores: u32,
     pub completed: u32,
     pub refused: u32,
 }
 
 impl Simulation {
-    pub fn new() -> Self {
+    pub fn new(setup: Setup) -> Self {
         let mut simulation = Simulation {
+            setup,
             world: World::default(),
+            rules: Rules::default(),
             leaders: Vec::new(),
             messages: Vec::new(),
             late: Vec::new(),
             attempts: 0,
-            now_ms: 0,
             end: None,
             cancelled: None,
             told: 0,
@@ -165,6 +197,7 @@ impl Simulation {
             state: State::Opening(Opening::new(vec![JOB])),
             in_flight: None,
             attempt: None,
+            now_ms: 0,
         };
         self.step_opening(&mut leader);
         self.leaders.push(leader);
@@ -190,12 +223,7 @@ impl Simulation {
             OpeningStep::Wait(_) => self.step_opening(leader),
             OpeningStep::Opened(leadership) => {
                 leader.epoch = leadership.epoch;
-                let config = CheckpointConfig {
-                    interval_ms: Some(100),
-                    timeout_ms: 5_000,
-                    tolerable_failures: 2,
-                    ..CheckpointConfig::default()
-                };
+                let config = self.setup.config.clone();
                 let info = JobInfo {
                     job: JOB,
                     name: "job".into(),
@@ -280,7 +308,7 @@ impl Simulation {
 
     fn tell(&mut self, leader: &mut Leader, input: Input) {
         let State::Leading(coordinator) = &mut leader.state else { return };
-        let actions = coordinator.handle(input, self.now_ms);
+        let actions = coordinator.handle(input, leader.now_ms);
         for action in actions {
             self.act(leader, action);
         }
@@ -295,6 +323,7 @@ impl Simulation {
             Action::Trigger { attempt, checkpoint } => {
                 let running = leader.attempt.as_mut().expect("triggers reach a running attempt");
                 assert_eq!(running.number, attempt);
+                running.emit(self.setup.rows_at_cut);
                 let said = running.cut(&mut self.world, checkpoint);
                 self.messages.extend(said);
             }
@@ -304,6 +333,7 @@ impl Simulation {
                 assert_eq!(running.number, attempt);
                 running.uncommitted.retain(|(cut, _)| *cut > checkpoint);
                 self.told = self.told.max(self.rows_of(checkpoint).unwrap_or(0));
+                self.rules.completed(&self.world, leader.epoch, attempt, checkpoint);
                 if last {
                     leader.attempt = None;
                     self.tell(leader, Input::End { attempt });
@@ -327,13 +357,13 @@ impl Simulation {
                 let rows = self.world.visible();
                 assert_eq!(rows, (0..rows.len() as u64).collect::<Vec<_>>());
                 assert!(Some(rows.len() as u64) >= self.cancelled, "{rows:?} of {:?}", self.cancelled);
-                assert_eq!(self.world.pending(), 0, "nothing pending is left");
+                self.check_nothing_pending(leader.epoch);
                 self.end = Some(End::Canceled);
                 leader.state = State::Stopped;
             }
             Action::Ended { leftover: None } => {
-                assert_eq!(self.world.visible(), (0..ROWS).collect::<Vec<_>>());
-                assert_eq!(self.world.pending(), 0, "nothing pending is left");
+                assert_eq!(self.world.visible(), (0..self.setup.rows).collect::<Vec<_>>());
+                self.check_nothing_pending(leader.epoch);
                 self.end = Some(End::Finished);
                 leader.state = State::Stopped;
             }
@@ -348,6 +378,13 @@ impl Simulation {
         }
     }
 
+    /// What older leaders begin after the last look of a newer one nobody cleans up.
+    fn check_nothing_pending(&self, epoch: u64) {
+        let alone = self.leaders.is_empty();
+        let left: Vec<_> = self.world.pending().filter(|(_, of)| alone || *of >= Some(epoch)).collect();
+        assert!(left.is_empty(), "nothing pending is left: {left:?}");
+    }
+
     fn restored(&mut self, leader: &mut Leader, number: u32, point: RestorePoint) {
         self.restores += 1;
         self.refused += point.refused.len() as u32;
@@ -357,6 +394,7 @@ impl Simulation {
             Some(u64::from_le_bytes(part.operators[0].inline[..8].try_into().unwrap()))
         };
         let position = state(SOURCE).unwrap_or(0);
+        self.rules.restored(&self.world, leader.epoch, point.checkpoint.as_deref());
         let newest = self.world.claims.keys().next_back().copied();
         if newest == Some(leader.epoch) {
             let expected: Vec<u64> = (0..position).collect();
@@ -370,10 +408,11 @@ impl Simulation {
             epoch: leader.epoch,
             number,
             position,
+            rows: self.setup.rows,
             buffer: Vec::new(),
             counter: state(SINK).unwrap_or(0),
             uncommitted: Vec::new(),
-            ended: position == ROWS,
+            ended: position == self.setup.rows,
         };
         self.world.make_dir(&attempt.dir());
         leader.attempt = Some(attempt);
@@ -394,9 +433,9 @@ impl Simulation {
         self.with_leader(which, |simulation, leader| {
             let Some((op, body)) = leader.in_flight.take() else { return };
             let done = match answer {
-                Answer::Done => simulation.world.execute(body),
+                Answer::Done => simulation.execute(leader.epoch, body),
                 Answer::DoneButLost => {
-                    simulation.world.execute(body);
+                    simulation.execute(leader.epoch, body);
                     StoreDone::Failed("the answer was lost".into())
                 }
                 Answer::NotDone => StoreDone::Failed("the store is down".into()),
@@ -418,14 +457,34 @@ impl Simulation {
         });
     }
 
+    /// Of a publication, the first of its two objects is written.
+    pub fn half(&mut self, which: usize) {
+        self.with_leader(which, |simulation, leader| {
+            let Some((_, op)) = &mut leader.in_flight else { return };
+            simulation.world.execute_partly(op.clone(), 0);
+            if let StoreOp::PutMetadata { outputs, .. } = op {
+                *outputs = false;
+            }
+        });
+    }
+
+    fn execute(&mut self, epoch: u64, op: StoreOp) -> StoreDone {
+        let before = self.rules.before(&self.world, epoch);
+        let done = self.world.execute(op.clone());
+        self.rules.stored(&self.world, epoch, &op, &done);
+        self.rules.untouched(&self.world, before, &op);
+        done
+    }
+
     /// A publication that was given up arrives after all. One that outlives its void mark, which goes with the old
     /// checkpoints, is beyond what the rules stand for: a directory as the store has no write of that kind.
     pub fn arrive(&mut self) {
         let Some(StoreOp::PutMetadata { metadata, outputs }) = self.late.pop() else { return };
         let chks = &self.world.chks;
         let passed = chks.keys().next_back().is_some_and(|(newest, _)| *newest > metadata.id);
-        if !passed || chks.contains_key(&(metadata.id, false)) {
-            self.world.execute(StoreOp::PutMetadata { metadata, outputs });
+        if !passed || chks.get(&(metadata.id, false)).is_some_and(|chk| chk.metadata.is_some()) {
+            let epoch = metadata.epoch;
+            self.execute(epoch, StoreOp::PutMetadata { metadata, outputs });
         }
     }
 
@@ -476,14 +535,22 @@ impl Simulation {
     }
 
     pub fn pass(&mut self, ms: u64) {
-        self.now_ms += ms;
         for which in 0..self.leaders.len() {
-            self.with_leader(which, |simulation, leader| simulation.tell(leader, Input::Tick));
+            self.tick(which, ms);
         }
+    }
+
+    /// Time passes for one leader.
+    pub fn tick(&mut self, which: usize, ms: u64) {
+        self.with_leader(which, |simulation, leader| {
+            leader.now_ms += ms;
+            simulation.tell(leader, Input::Tick);
+        });
     }
 
     /// The newest published checkpoint is damaged.
     pub fn damage(&mut self, how: usize) {
+        self.rules.damaged = true;
         if how % 4 == 3 {
             // What could not be read for a while can be read again.
             return self.world.chks.values_mut().for_each(|chk| chk.object_damaged = false);
@@ -517,6 +584,8 @@ impl Simulation {
     fn check(&self) {
         let rows = self.world.visible();
         assert!(rows.windows(2).all(|pair| pair[0] != pair[1]), "visible twice: {rows:?}");
+        let kept = self.rules.damaged || rows.iter().copied().take(self.told as usize).eq(0..self.told);
+        assert!(kept, "{} rows were committed, and {rows:?} are visible", self.told);
     }
 
     /// Everything works from now on: the job must come to its end.

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod job;
+pub mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_checkpoint::sink::Moved;
@@ -77,8 +78,14 @@ impl World {
         rows
     }
 
-    pub fn pending(&self) -> usize {
-        self.dirs.len() + self.files.keys().filter(|path| path.contains("/_pending/")).count()
+    /// Directories and files within `_pending`, and the epochs that they are of.
+    pub fn pending(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
+        let all = self.dirs.iter().chain(self.files.keys());
+        all.filter_map(|path| {
+            let (_, inside) = path.split_once("/_pending/")?;
+            let name = inside.split_once('/').map_or(inside, |(name, _)| name);
+            Some((path.as_str(), layout::owner(name).map(|owner| owner.epoch)))
+        })
     }
 
     pub fn execute(&mut self, op: StoreOp) -> StoreDone {
