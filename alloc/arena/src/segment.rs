@@ -122,7 +122,7 @@ pub(crate) struct Slot {
     pub(crate) offset: usize,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<Slot>() == 64);
 
 /// One reference in `Slot::counts`.

@@ -1,21 +1,30 @@
-//! One door to threads and atomics: the standard library's, or loom's under `--cfg loom`. No state of its own.
+//! One door to threads and atomics: the standard library's, loom's under `--cfg loom`, or shuttle's under `--cfg shuttle`.
+//! No state of its own.
 //!
-//! Everything concurrent in this crate comes through here, so the models explore the code that ships.
+//! Everything concurrent in this crate comes through here, so the models explore the code that ships. Loom tries all
+//! interleavings and all that weak memory may show, of two or three threads; shuttle tries some interleavings, of as many
+//! as there are, and takes each access for sequentially consistent.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
 };
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+};
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
 };
 
-/// A cell reached through closures, as loom wants it.
+/// A cell reached through closures, as loom wants it. Shuttle knows no cells: there, two accesses at once, one of them for
+/// writing, are found here.
 #[derive(Debug)]
-pub(crate) struct UnsafeCell<T>(Inner<T>);
+pub(crate) struct UnsafeCell<T>(Inner<T>, #[cfg(shuttle)] AtomicBool);
 
 #[cfg(loom)]
 type Inner<T> = loom::cell::UnsafeCell<T>;
@@ -24,7 +33,11 @@ type Inner<T> = std::cell::UnsafeCell<T>;
 
 impl<T> UnsafeCell<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(Inner::new(value))
+        Self(
+            Inner::new(value),
+            #[cfg(shuttle)]
+            AtomicBool::new(false),
+        )
     }
 
     /// Passes a pointer for reading. The caller's rule makes reading through it sound.
@@ -32,6 +45,8 @@ impl<T> UnsafeCell<T> {
     pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
         #[cfg(loom)]
         return self.0.with(read);
+        #[cfg(shuttle)]
+        assert!(!self.1.load(Ordering::SeqCst), "a cell is read while somebody writes it");
         #[cfg(not(loom))]
         read(self.0.get().cast_const())
     }
@@ -41,8 +56,15 @@ impl<T> UnsafeCell<T> {
     pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
         #[cfg(loom)]
         return self.0.with_mut(write);
+        #[cfg(shuttle)]
+        assert!(!self.1.swap(true, Ordering::SeqCst), "a cell is written by two at once");
         #[cfg(not(loom))]
-        write(self.0.get())
+        {
+            let result = write(self.0.get());
+            #[cfg(shuttle)]
+            self.1.store(false, Ordering::SeqCst);
+            result
+        }
     }
 }
 

@@ -1,45 +1,73 @@
 //! The doorbell of a ring: a flag in memory while the slot is awake, an eventfd that its driver watches while it sleeps.
+//! Under `--cfg shuttle` the flag is shuttle's, and `interleaved` stands for eventfd and driver.
 //!
 //! Shared by the slot thread and all doorbells, and the same for every driver of the host. Always: unheard eventfd
 //! writes ≤ 1; whoever rings after publishing work
 //! makes the current or the next wait return.
 
+#[cfg(shuttle)]
+use shuttle::sync::atomic::{AtomicBool, Ordering};
+#[cfg(not(shuttle))]
+use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(not(shuttle))]
 use std::{
     fs::File,
     io::Write,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
+use std::{os::fd::RawFd, sync::Arc};
 
 use tidegate_arena::sleep::SleepFlag;
 
+#[cfg(shuttle)]
+use crate::interleaved::Event;
 use crate::{Doorbell, RingError};
 
-pub(crate) struct Bell {
-    /// The work that a ring announces: somebody rang since the last wait.
-    rung: AtomicBool,
-    sleep: SleepFlag,
-    eventfd: File,
-}
+/// The eventfd.
+#[cfg(not(shuttle))]
+struct Event(File);
 
-impl Bell {
-    pub(crate) fn new() -> Result<Arc<Self>, RingError> {
+#[cfg(not(shuttle))]
+impl Event {
+    fn new() -> Result<Self, RingError> {
         // SAFETY: rule 7, a system call without pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
             return Err(RingError::os("eventfd")(std::io::Error::last_os_error()));
         }
         // SAFETY: rule 7, the descriptor was just made and belongs to nobody else.
-        let eventfd = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self(File::from(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    fn write(&self) {
+        let written = (&self.0).write(&1u64.to_ne_bytes());
+        assert!(
+            matches!(written, Ok(8)),
+            "an eventfd with at most one pending ring takes another: {written:?}"
+        );
+    }
+}
+
+pub(crate) struct Bell {
+    /// The work that a ring announces: somebody rang since the last wait.
+    rung: AtomicBool,
+    sleep: SleepFlag,
+    eventfd: Event,
+}
+
+impl Bell {
+    pub(crate) fn new() -> Result<Arc<Self>, RingError> {
+        let eventfd = Event::new()?;
         Ok(Arc::new(Self { rung: AtomicBool::new(false), sleep: SleepFlag::new(), eventfd }))
     }
 
     /// For the driver to read from or to watch.
     pub(crate) fn fd(&self) -> RawFd {
-        self.eventfd.as_raw_fd()
+        self.eventfd.fd()
     }
 
     /// Slot: about to block. False: somebody rang since the last call, so do not. If true, call `awake` afterwards.
@@ -50,6 +78,12 @@ impl Bell {
             self.sleep.awake();
         }
         !rung
+    }
+
+    /// Slot: blocks until somebody has written, and takes that off.
+    #[cfg(shuttle)]
+    pub(crate) fn block(&self) {
+        self.eventfd.read();
     }
 
     /// Slot: back from blocking.
@@ -84,11 +118,7 @@ impl Doorbell for EventfdDoorbell {
         if self.0.rung.swap(true, Ordering::AcqRel) || !self.0.sleep.wake() {
             return;
         }
-        let written = (&self.0.eventfd).write(&1u64.to_ne_bytes());
-        assert!(
-            matches!(written, Ok(8)),
-            "an eventfd with at most one pending ring takes another: {written:?}"
-        );
+        self.0.eventfd.write();
     }
 }
 

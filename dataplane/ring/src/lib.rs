@@ -47,6 +47,8 @@ mod any;
 mod bell;
 mod epoll;
 mod fault;
+#[cfg(shuttle)]
+pub mod interleaved;
 pub mod limits;
 mod parts;
 mod probe;

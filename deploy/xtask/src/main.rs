@@ -28,7 +28,7 @@ usage: cargo xtask test [--only STEP]
 
   test      format, clippy, build, unit tests, end-to-end tests, the most important of them on
             every driver, transport and send mode, manifests, doc tests, seeds of the simulation,
-            loom models
+            models of loom and shuttle
   faults    real processes hurt in every way of a catalogue, which --list shows: namespaces, killed sockets,
             full disks, power cuts; as root (skips say why). --long: as often as a release needs, for hours
   e2e       the end-to-end tests, or those whose names contain FILTER, on every driver (io_uring,

@@ -73,7 +73,11 @@ pub fn test() -> Vec<Step> {
             .with("RUSTFLAGS", "--cfg loom")
             // The models' stated bound: complete under it in seconds; without it the sleep flag's takes hours.
             .with("LOOM_MAX_PREEMPTIONS", "3")
-            .with("CARGO_TARGET_DIR", loom_folder()),
+            .with("CARGO_TARGET_DIR", own_folder("loom")),
+        // Shuttle does the same, for more of them together than loom can take in.
+        Step::new("shuttle", "test --package tidegate-arena --package tidegate-exchange --test interleaved")
+            .with("RUSTFLAGS", "--cfg shuttle")
+            .with("CARGO_TARGET_DIR", own_folder("shuttle")),
     ]
 }
 
@@ -95,9 +99,9 @@ fn drawn_seed() -> String {
     seed.map_or_else(|| "--random".to_owned(), |seed| format!("--seed {seed}"))
 }
 
-fn loom_folder() -> String {
+fn own_folder(name: &str) -> String {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
-    format!("{target}/loom")
+    format!("{target}/{name}")
 }
 
 fn quoted(word: &str) -> String {
