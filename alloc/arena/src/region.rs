@@ -131,7 +131,7 @@ impl Mapping {
         let mut mapping = Self::guarded(len)?;
         os::put(mapping.base, len, &file)?;
         mapping.prepare(&offsets, shard_bytes, huge_pages)?;
-        shared::seal(&file)?;
+        shared::seal(&file, len)?;
         mapping.file = Some(file);
         Ok(mapping)
     }

@@ -29,12 +29,18 @@ pub(crate) fn file(name: &CStr, bytes: usize) -> Result<OwnedFd, ArenaError> {
 }
 
 /// Makes it what rule 11 says. The mappings there are stay writable, and there will be no others.
-pub(crate) fn seal(file: &OwnedFd) -> Result<(), ArenaError> {
+pub(crate) fn seal(file: &OwnedFd, bytes: usize) -> Result<(), ArenaError> {
     fcntl_add_seals(file, SEALS).map_err(|errno| ArenaError::Share {
-        bytes: 0,
+        bytes,
         call: "fcntl(F_ADD_SEALS)",
         errno: errno.raw_os_error(),
     })
+}
+
+/// Why there is no page of words: the call that just failed.
+fn refused(call: &'static str) -> ArenaError {
+    let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    ArenaError::Share { bytes: PAGE_BYTES, call, errno }
 }
 
 /// One page of words that this process writes and others may read, zero at first.
@@ -65,17 +71,16 @@ impl Words {
             unsafe { libc::mmap(std::ptr::null_mut(), PAGE_BYTES, protection, libc::MAP_SHARED, fd, 0) };
         let base = match NonNull::new(start.cast::<u8>()) {
             Some(base) if start != libc::MAP_FAILED => base,
-            _ => {
-                let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-                return Err(ArenaError::Share { bytes: PAGE_BYTES, call: "mmap", errno });
-            }
+            _ => return Err(refused("mmap")),
         };
         // From here on the page goes with it.
         let words = Self { base, file };
         // SAFETY: rule 2, the page just mapped; a child would share it with us and write it, too.
         let kept = unsafe { libc::madvise(words.base.as_ptr().cast(), PAGE_BYTES, libc::MADV_DONTFORK) };
-        assert_eq!(kept, 0, "a page of our own can be kept from children");
-        seal(&words.file)?;
+        if kept != 0 {
+            return Err(refused("madvise(MADV_DONTFORK)"));
+        }
+        seal(&words.file, PAGE_BYTES)?;
         Ok(words)
     }
 

@@ -12,6 +12,7 @@
 //! than one already seen takes no effect ([`ids::Fence`]); the protocol version of both ends is equal.
 #![forbid(unsafe_code)]
 
+mod caught;
 pub mod client;
 pub mod codec;
 pub mod deployment;
@@ -25,6 +26,7 @@ pub mod metrics;
 pub mod server;
 pub mod snapshot;
 
+pub use caught::caught;
 pub use client::{ConnectError, Connection, Stranger, connect};
 pub use deployment::{
     ChannelPlan, GatePlan, OperatorRestore, PartitionPlan, Prepare, SlotPlan, StateReference, TaskPlan,

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use tidegate_exchange::{Endpoint, SlotId};
 use tidegate_rpc::client::{Inbound, Outbound};
-use tidegate_rpc::{Connection, Envelope, Fault, FaultKind, Prepare, SlotPlan, ToJobManager, ToTaskManager};
+use tidegate_rpc::{
+    Connection, Envelope, Fault, FaultKind, Prepare, SlotPlan, ToJobManager, ToTaskManager, caught,
+};
 use tidegate_stream::Jobs;
 use tidegate_stream::slot::{SlotCommand, SlotMetrics};
 use tokio::sync::mpsc;
@@ -287,7 +289,9 @@ impl Control {
             Action::Fetch { slot, attempt, store, prepare, plan } => {
                 let (jobs, events) = (self.jobs.clone(), self.events.clone());
                 tokio::spawn(async move {
-                    let result = look_up(jobs, *prepare, *plan, store).await;
+                    let result = caught(look_up(jobs, *prepare, *plan, store)).await;
+                    let result =
+                        result.unwrap_or_else(|cause| Err(Fault { kind: FaultKind::Resources, cause }));
                     let input = Input::Fetched { slot, attempt, result };
                     let _ = events.send((0, ShellEvent::Fetched(input))).await;
                 });

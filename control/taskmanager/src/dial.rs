@@ -4,7 +4,9 @@
 //!
 //! Always true: a reason is logged when it is new and not again while it lasts; trying goes on whatever it is.
 
-use tidegate_rpc::{ConnectError, Connection, connect};
+use std::io;
+
+use tidegate_rpc::{ConnectError, Connection, caught, connect};
 
 /// Why one try, or one address of it, gave no connection.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +39,13 @@ impl Unconnected {
 /// What each of them gave instead; at least one.
 pub(crate) async fn dial(jobmanager: &str) -> Result<Connection, Vec<Unconnected>> {
     let nowhere = |reason: String| Unconnected::Nowhere { name: jobmanager.to_owned(), reason };
-    let addresses = match tokio::net::lookup_host(jobmanager).await {
-        Ok(addresses) => addresses,
-        Err(error) => return Err(vec![nowhere(error.to_string())]),
+    let name = jobmanager.to_owned();
+    let resolved =
+        caught(async move { Ok::<_, io::Error>(Vec::from_iter(tokio::net::lookup_host(name).await?)) });
+    let addresses = match resolved.await {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(error)) => return Err(vec![nowhere(error.to_string())]),
+        Err(panic) => return Err(vec![nowhere(panic)]),
     };
     let mut reasons = Vec::new();
     for address in addresses {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 use tidegate_flow::Violation;
-use tidegate_ring::IoFault;
+use tidegate_ring::{IoFault, RingError};
 use tidegate_wire::{Refusal, WireError};
 
 use crate::plan::SlotId;
@@ -107,8 +107,8 @@ pub enum LinkError {
         /// The code in its error entry.
         code: u16,
     },
-    /// The slot is out of connections.
-    Full,
+    /// The ring of this slot does not take the connection.
+    Ring(RingError),
 }
 
 impl LinkError {
@@ -135,7 +135,7 @@ impl std::fmt::Display for LinkError {
             Self::Garbled(error) => write!(f, "the peer does not speak the protocol: {error}"),
             Self::Violation(violation) => write!(f, "protocol violation: {violation}"),
             Self::Accused { code } => write!(f, "the peer closed the link with error code {code}"),
-            Self::Full => write!(f, "the slot has no connection left (connections_max of its ring)"),
+            Self::Ring(error) => write!(f, "the slot can't take the connection: {error}"),
         }
     }
 }

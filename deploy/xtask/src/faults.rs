@@ -116,6 +116,8 @@ const CATALOGUE: &[Fault] = &[
     fault("F57", "a_disk_fails_a_sync_and_works_again", Faults("faults/disks.rs"), ["3", "60"], &[Root, EXT4, LOOP]),
     fault("F58", "the_power_fails", Faults("faults/disks.rs"), ["4", "100"], &[Root, EXT4, LOOP]),
     fault("F62", "folders_that_cannot_be_used_are_refused_at_once", Faults("faults/limits.rs"), ["12 refused, 3 taken", "the same"], &[Root]),
+    fault("L04", "each_call_of_a_taskmanager_fails_once", Faults("faults/calls.rs"), ["1 of each site", "3 of each site"], &[Root]),
+    fault("L04", "each_call_of_a_jobmanager_fails_once", Faults("faults/calls.rs"), ["1 of each site", "3 of each site"], &[Root]),
     fault("F63", "clocks_run_over_while_a_job_runs", Faults("faults/limits.rs"), ["1", "10"], &[Root, Tool(&["unshare", "--time", "--monotonic", "1", "true"])]),
 ];
 
@@ -185,8 +187,11 @@ mod tests {
     fn every_fault_that_a_test_states_is_in_the_catalogue() {
         let text = source(&root().join(E2E).join("faults"));
         let mut found = 0;
-        for part in text.split("\n/// F").skip(1) {
-            let id = format!("F{}", part.split(':').next().unwrap_or_default());
+        let stated = |letter: char| {
+            text.split(&format!("\n/// {letter}")).skip(1).map(move |part| (letter, part)).collect::<Vec<_>>()
+        };
+        for (letter, part) in [stated('F'), stated('L')].concat() {
+            let id = format!("{letter}{}", part.split(':').next().unwrap_or_default());
             let name = part.split("\nfn ").nth(1).and_then(|rest| rest.split('(').next()).unwrap_or_default();
             let known = CATALOGUE.iter().any(|fault| fault.id == id && fault.test == name);
             assert!(known, "{id}: {name} is not in the catalogue");

@@ -9,8 +9,8 @@ use crate::limits::STORE_QUEUE;
 use crate::record::JobRecord;
 use std::path::PathBuf;
 use tidegate_checkpoint::local::OwnFiles;
-use tidegate_checkpoint::{LocalStore, StoreOp};
-use tidegate_rpc::JobId;
+use tidegate_checkpoint::{LocalStore, StoreDone, StoreOp};
+use tidegate_rpc::{JobId, caught};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -36,13 +36,20 @@ impl Worker {
         let task = tokio::spawn(async move {
             while let Some(work) = queue.recv().await {
                 let input = match work {
-                    Work::Store { op, body } => Input::Store { job, op, done: store.execute(*body).await },
+                    Work::Store { op, body } => {
+                        let store = store.clone();
+                        let done = caught(async move { store.execute(*body).await }).await;
+                        let done = done.unwrap_or_else(|panic| StoreDone::Failed(panic.into()));
+                        Input::Store { job, op, done }
+                    }
                     Work::Save { save, record } => {
                         let root = root.clone();
                         let write = move || directory::save(&OwnFiles, &root, job, &record);
-                        let result = match tokio::task::spawn_blocking(write).await {
-                            Ok(result) => result,
-                            Err(error) => Err(format!("a store thread ended: {error}")),
+                        let written = caught(async { tokio::task::spawn_blocking(write).await }).await;
+                        let result = match written {
+                            Ok(Ok(result)) => result,
+                            Ok(Err(error)) => Err(format!("a store thread ended: {error}")),
+                            Err(panic) => Err(panic),
                         };
                         Input::Saved { job, save, result }
                     }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use tidegate_arena::file_buffer::FileBuffer;
 use tidegate_arena::{Arena, ArenaConfig, ArenaError, Holder, HolderKind, HugePages, SegmentSize};
+use tidegate_rpc::caught;
 use tokio::sync::Semaphore;
 use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::buf::fixed::FixedBufRegistry;
@@ -102,8 +103,12 @@ impl UringEngine {
     /// Makes a directory off this thread, once per attempt or checkpoint: flushing its entry takes as long as a file's.
     async fn make(&self, directory: &Path) -> io::Result<()> {
         let (directories, directory) = (Arc::clone(&self.directories), directory.to_path_buf());
-        let made = tokio::task::spawn_blocking(move || directories.make(&directory, &OwnFolders));
-        made.await.expect("invariant: file operations do not panic")
+        let made =
+            async { tokio::task::spawn_blocking(move || directories.make(&directory, &OwnFolders)).await };
+        match caught(made).await {
+            Ok(made) => made.expect("invariant: file operations do not panic"),
+            Err(panic) => Err(io::Error::other(panic)), // There is no thread for it.
+        }
     }
 
     /// Copies the bytes piece by piece into staging buffers and writes them from there.

@@ -3,7 +3,7 @@
 //! Both come through the slot's mailbox. Always: a connection that no link waits for is refused by name, after it has waited
 //! for its attempt at most `EARLY_WAIT`; a dial that failed in a way that may pass is repeated for `REDIAL_FOR`.
 
-use tidegate_ring::Ring;
+use tidegate_ring::{IoFault, Ring};
 use tidegate_wire::{End, Hello, HelloReply, Refusal, RefusalCode};
 
 use super::{Early, Exchange};
@@ -119,8 +119,10 @@ where
             return self.refuse(socket, echo, &hello, Refusal::busy(1, 2));
         }
         let index = link.index;
-        // If the answer can't be written the connection is gone already, and the first receive says so.
-        let _ = socket.answer(&HelloReply { echo, refusal: None });
+        if let Err(error) = socket.answer(&HelloReply { echo, refusal: None }) {
+            // The peer may be there and wait for it.
+            return self.fail(index, LinkError::Io(IoFault::from_errno(error.raw_os_error().unwrap_or(0))));
+        }
         self.attach(index, socket);
     }
 
@@ -169,7 +171,7 @@ where
                 (link.one_clock, link.in_memory) = (one_clock, in_memory);
                 link.open(conn);
             }
-            Err(_) => self.fail(index, LinkError::Full),
+            Err(error) => self.fail(index, LinkError::Ring(error)),
         }
     }
 

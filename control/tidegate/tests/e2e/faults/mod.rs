@@ -8,6 +8,7 @@
 //! | `network.rs` | hosts cut off, one way or both, from some or all; slow links |
 //! | `wires.rs` | connections reset, chopped up, or never read from |
 //! | `disks.rs` | full, failing, without power |
+//! | `calls.rs` | each call to the system, on the way to memory, rings, sockets, clocks and threads |
 //! | `damaged.rs` | checkpoints cut, changed, gone, exchanged |
 //! | `users.rs` | functions that fail in every way, jobs cancelled in full flow |
 //! | `limits.rs` | too few descriptors, control groups too small, odd folders and clocks |
@@ -18,6 +19,7 @@
 //! as often as a release needs. Ids that are missing here are faults of what Tidegate does not have (savepoints, leases, TLS,
 //! an object store) or are tried by the simulation and the fuzzers.
 
+mod calls;
 mod damaged;
 mod disks;
 mod ledger;

@@ -3,6 +3,7 @@
 //! Nothing here looks into a process of the product other than through what it offers to everybody: its command
 //! line, the lines it prints, its REST interface, the files it writes, and what the kernel says in `/proc`.
 
+pub mod calls;
 pub mod cgroup;
 pub mod cluster;
 pub mod engine;
