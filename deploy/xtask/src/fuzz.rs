@@ -7,7 +7,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+
+use crate::nightly;
 
 /// Seconds for each target, if nothing else is said: enough to see that all of them still run.
 const SECONDS_DEFAULT: u32 = 60;
@@ -100,31 +102,14 @@ fn targets(root: &Path) -> io::Result<Vec<String>> {
 
 /// Where what is learned and found goes.
 fn folder(root: &Path) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    root.join(target).join("fuzz")
+    nightly::target(root).join("fuzz")
 }
 
-/// The toolchain to run with; `None`: the one that is in use, told to allow what only a nightly one does.
 fn toolchain(bootstrap: bool) -> Result<Option<&'static str>, String> {
-    let works = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        let output = command.args(arguments).stdin(Stdio::null()).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    if !works("cargo-fuzz", &["fuzz", "--version"]) {
+    if !nightly::works("cargo-fuzz", &["fuzz", "--version"]) {
         return Err("cargo-fuzz is missing. To install it:\n\n    cargo install --locked cargo-fuzz".into());
     }
-    if works("rustup", &["run", "nightly", "rustc", "--version"]) {
-        return Ok(Some("nightly"));
-    }
-    if bootstrap {
-        println!("no nightly toolchain: fuzzing with the present one and RUSTC_BOOTSTRAP=1, as asked");
-        return Ok(None);
-    }
-    Err("a nightly toolchain is missing: fuzzers need its sanitizers. To install one:\n\n    \
-         rustup toolchain install nightly --profile minimal\n\n\
-         or let the present one do, which makes no promise about them: cargo xtask fuzz --bootstrap"
-        .into())
+    nightly::toolchain(bootstrap, "cargo xtask fuzz")
 }
 
 fn execute(
@@ -140,18 +125,7 @@ fn execute(
     let output =
         made.and_then(|()| fs::File::create(log)).map_err(|error| format!("{}: {error}", log.display()))?;
 
-    let mut command = match toolchain {
-        Some(toolchain) => {
-            let mut command = Command::new("rustup");
-            command.args(["run", toolchain, "cargo"]);
-            command
-        }
-        None => {
-            let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command.env("RUSTC_BOOTSTRAP", "1");
-            command
-        }
-    };
+    let mut command = nightly::cargo(toolchain, true);
     command.args(["fuzz", "run", name, "--target-dir"]).arg(folder.join("build"));
     if DATA_PLANE.contains(&name) {
         command.args(["--no-default-features", "--features", "fuzzer"]);

@@ -10,6 +10,8 @@ mod faults;
 mod fuzz;
 #[cfg(test)]
 mod links;
+mod nightly;
+mod sanitize;
 mod steps;
 
 use std::fmt::Write as _;
@@ -24,9 +26,10 @@ usage: cargo xtask test [--only STEP]
        cargo xtask faults [--long] [--list]
        cargo xtask e2e [--all] [--driver D] [--transport T] [--send S] [FILTER]
        cargo xtask fuzz [--seconds N] [--target NAME] [--volume] [--bootstrap]
+       cargo xtask sanitize [--valgrind] [--crate NAME] [--bootstrap]
        cargo xtask steps
 
-  test      format, clippy, build, unit tests, end-to-end tests, the most important of them on
+  test      format, clippy, no `unwrap` outside of tests, build, unit tests, end-to-end tests, the most important of them on
             every driver, transport and send mode, manifests, doc tests, seeds of the simulation,
             models of loom and shuttle
   faults    real processes hurt in every way of a catalogue, which --list shows: namespaces, killed sockets,
@@ -35,11 +38,13 @@ usage: cargo xtask test [--only STEP]
             epoll), transport (tcp, shm, auto) and send mode (auto, fixed, plain, zc), or on the
             combinations that are named; forced modes need what `tidegate doctor` asks for
   fuzz      every fuzz target for N seconds each (60), with a nightly toolchain and cargo-fuzz
+  sanitize  the tests of the crates with unsafe code, and of what drives them, under AddressSanitizer,
+            with a nightly toolchain, which looks for leaks as well; or under valgrind, on epoll
   steps     the steps of test and faults, with their command lines
 
 --only STEP runs one step; give it again for more.
 --volume fuzzes without a sanitizer, many times as fast: for counts, beside runs with one.
---bootstrap fuzzes with the present toolchain and RUSTC_BOOTSTRAP=1 where there is no nightly one.";
+--bootstrap fuzzes and sanitizes with the present toolchain and RUSTC_BOOTSTRAP=1 where there is no nightly one.";
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
         }
         Ok(Call::E2e(wanted)) => show(e2e::run(&wanted, &workspace_root())),
         Ok(Call::Fuzz(wanted)) => show(fuzz::run(&wanted, &workspace_root())),
+        Ok(Call::Sanitize(wanted)) => show(sanitize::run(&wanted, &workspace_root())),
         Ok(Call::List) => {
             for step in steps::test().iter().chain(&steps::faults(false)) {
                 println!("{:<14} {}", step.name, step.command_line());
@@ -88,6 +94,7 @@ enum Call {
     ListFaults,
     E2e(e2e::Wanted),
     Fuzz(fuzz::Wanted),
+    Sanitize(sanitize::Wanted),
     List,
     Help,
 }
@@ -110,6 +117,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Call, String> {
         }
         Some("e2e") => return e2e::parse(arguments).map(Call::E2e),
         Some("fuzz") => return fuzz::parse(arguments).map(Call::Fuzz),
+        Some("sanitize") => return sanitize::parse(arguments).map(Call::Sanitize),
         Some("steps") => return Ok(Call::List),
         None | Some("help" | "--help" | "-h") => return Ok(Call::Help),
         Some(other) => return Err(format!("there is no command `{other}`")),

@@ -41,6 +41,8 @@ pub fn test() -> Vec<Step> {
     vec![
         Step::new("format", "fmt --all -- --check"),
         Step::new("clippy", "clippy --workspace --all-targets -- -D warnings"),
+        // What comes from outside may be anything. Tests may take it for granted, and are not looked at here.
+        Step::new("no unwrap", "clippy --workspace --lib --bins -- -D warnings -D clippy::unwrap_used"),
         Step::new("build", "test --workspace --no-run"),
         Step::new("unit", "test --workspace --lib --bins --examples"),
         Step::new("e2e", "test --workspace --test *"),
