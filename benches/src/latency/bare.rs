@@ -47,11 +47,8 @@ pub fn measure(bare: Bare) -> Result<Arrivals, Box<dyn Error>> {
     let (sent, arrivals) = thread::scope(|scope| {
         let receiver = scope.spawn(move || receive(there, bare).map_err(|error| error.to_string()));
         let sender = scope.spawn(move || send(here, bare).map_err(|error| error.to_string()));
-        let died = || Err("an end of the bare socket panicked".to_owned());
-        (
-            sender.join().unwrap_or_else(|_| died()),
-            receiver.join().unwrap_or_else(|_| Err(died().unwrap_err())),
-        )
+        let died = || "an end of the bare socket panicked".to_owned();
+        (sender.join().unwrap_or_else(|_| Err(died())), receiver.join().unwrap_or_else(|_| Err(died())))
     });
     let (sent, arrivals): (u64, Arrivals) = (sent?, arrivals?);
     let received = arrivals.counts().records;
