@@ -26,7 +26,7 @@ usage: cargo xtask test [--only STEP]
        cargo xtask faults [--long] [--list]
        cargo xtask e2e [--all] [--driver D] [--transport T] [--send S] [FILTER]
        cargo xtask fuzz [--seconds N] [--target NAME] [--volume] [--bootstrap]
-       cargo xtask sanitize [--valgrind] [--crate NAME] [--bootstrap]
+       cargo xtask sanitize [--valgrind] [--bootstrap]
        cargo xtask steps
 
   test      format, clippy, no `unwrap` outside of tests, build, unit tests, end-to-end tests, the most important of them on
@@ -39,7 +39,7 @@ usage: cargo xtask test [--only STEP]
             combinations that are named; forced modes need what `tidegate doctor` asks for
   fuzz      every fuzz target for N seconds each (60), with a nightly toolchain and cargo-fuzz
   sanitize  the tests of the crates with unsafe code, and of what drives them, under AddressSanitizer,
-            with a nightly toolchain, which looks for leaks as well; or under valgrind, on epoll
+            with a nightly toolchain, which looks for leaks as well; or those on epoll, under valgrind
   steps     the steps of test and faults, with their command lines
 
 --only STEP runs one step; give it again for more.
