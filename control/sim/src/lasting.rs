@@ -2,11 +2,11 @@
 //!
 //! The same work is begun by one who dies after so many calls, done by another, and the power fails with the worst outcome.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tidegate_checkpoint::local::FileSystem as _;
 use tidegate_checkpoint::sink::{Move, Moved};
-use tidegate_checkpoint::{EpochRecord, SinkDone, SinkOp, StoreDone, StoreOp};
+use tidegate_checkpoint::{EpochRecord, SinkDone, SinkOp, StoreDone, StoreOp, layout};
 use tidegate_jobmanager::{JobRecord, JobRequest};
 use tidegate_ring::sim::Random;
 use tidegate_stream::{JobEntry, Jobs};
@@ -113,6 +113,27 @@ fn what_was_removed_does_not_come_back() {
     execute(&disk, &StoreOp::Sink(SinkOp::RemovePending { root }));
     worst(&disk);
     assert!(disk.list("/out").is_empty(), "{:?}", disk.below("/out"));
+}
+
+/// Whatever the power cut leaves of its deletion.
+#[test]
+fn a_deleted_checkpoint_is_whole_or_none() {
+    let _alone = ALONE.lock();
+    let dir = PathBuf::from(STORE).join(layout::checkpoint_dir(JOB_ID.0, 1));
+    let names = [layout::METADATA, "a.state", "b.state"];
+    for seed in 0..1_000 {
+        let disk = after(0, &|_| ());
+        Directories::default().make(&dir, &OnDisk(&disk)).expect("room");
+        for name in names {
+            disk.write(&dir.join(name), b"x").expect("room");
+            disk.sync(&dir.join(name)).expect("there");
+        }
+        disk.sync(&dir).expect("there");
+        assert_eq!(execute(&disk, &StoreOp::Retain { job: JOB_ID.0, below: 2 }), StoreDone::Done);
+        disk.cut(&mut Random::new(seed));
+        let [metadata, states @ ..] = names.map(|name| disk.len(&dir.join(name)).is_ok());
+        assert!(!metadata || states == [true; 2], "seed {seed} leaves {:?}", disk.below(STORE));
+    }
 }
 
 #[test]

@@ -188,7 +188,10 @@ mod tests {
         let text = source(&root().join(E2E).join("faults"));
         let mut found = 0;
         let stated = |letter: char| {
-            text.split(&format!("\n/// {letter}")).skip(1).map(move |part| (letter, part)).collect::<Vec<_>>()
+            let start = format!("\n/// {letter}");
+            let parts = text.split(&start).skip(1);
+            let numbered = parts.filter(|part| part.starts_with(|first: char| first.is_ascii_digit()));
+            numbered.map(move |part| (letter, part)).collect::<Vec<_>>()
         };
         for (letter, part) in [stated('F'), stated('L')].concat() {
             let id = format!("{letter}{}", part.split(':').next().unwrap_or_default());

@@ -44,7 +44,9 @@ pub(super) fn retain(
         let old = layout::parse_checkpoint(&name).is_some_and(|(id, _)| id < below);
         if old {
             let path = dir.join(&name);
+            // A loss of power must not bring back what names files that are gone: it would look like damage.
             remove_file(disk, &path.join(layout::METADATA))?;
+            sync_dir(disk, &path)?;
             remove_tree(disk, &path)?;
         }
     }
