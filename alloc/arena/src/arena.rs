@@ -110,7 +110,8 @@ impl Arena {
     }
 
     /// The same in zeroed memory of the heap, for those who make thousands of arenas and show none of them to a kernel:
-    /// fuzzers, whose inputs have a fresh one each. A segment of it is aligned to a page, as any is.
+    /// fuzzers, whose inputs have a fresh one each. A segment of it is aligned to a page, as any is. No page guards its ends,
+    /// and children of the process get it, too.
     ///
     /// # Errors
     /// As [`map`](Self::map).
@@ -133,8 +134,9 @@ impl Arena {
     ) -> Result<(Self, Vec<Shard>), ArenaError> {
         let segment_bytes = config.segment_size.bytes();
         let shard_bytes = checked_shard_bytes(config)?;
-        let (offsets, mapped_bytes) = region::layout(&shard_bytes);
+        let (offsets, laid_out) = region::layout(&shard_bytes);
         let mapping = map(&shard_bytes, config.huge_pages)?;
+        let mapped_bytes = mapping.heap_bytes().unwrap_or(laid_out);
         let id = ids::take().ok_or(ArenaError::TooManyArenas)?;
 
         let mut slots = Vec::with_capacity(config.shards.iter().map(|count| *count as usize).sum());

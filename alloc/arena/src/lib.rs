@@ -18,7 +18,7 @@
 //! Every unsafe block of this crate names the rules it relies on.
 //!
 //! 1. **The mapping outlives its users.** It lives as long as any [`Arena`] clone. Bytes are borrowed from an `Arena`, a
-//!    ring holds a clone, and the last clone unmaps only if no segment is in the kernel's hands; otherwise it leaks.
+//!    ring holds a clone, and the last clone unmaps (or frees) only if no segment is in the kernel's hands; otherwise it leaks.
 //! 2. **Segments lie inside the mapping and are disjoint.** Offsets are computed once, checked once against the mapped
 //!    length, and never change.
 //! 3. **Handles are references.** A handle comes from the free list (making the count 1) or from sharing (adding 1);

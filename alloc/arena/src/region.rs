@@ -337,6 +337,11 @@ impl Mapping {
         })
     }
 
+    /// Bytes, if they are of the heap.
+    pub(crate) fn heap_bytes(&self) -> Option<usize> {
+        self.owned.filter(|_| self.pages == Pages::Heap).map(|(_, len)| len)
+    }
+
     fn heap_layout(len: usize) -> std::alloc::Layout {
         std::alloc::Layout::from_size_align(len, PAGE_BYTES)
             .expect("an arena's length is far below isize::MAX")

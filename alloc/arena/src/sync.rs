@@ -1,9 +1,9 @@
 //! One door to threads and atomics: the standard library's, loom's under `--cfg loom`, or shuttle's under `--cfg shuttle`.
 //! No state of its own.
 //!
-//! Everything concurrent in this crate comes through here, so the models explore the code that ships. Loom tries all
-//! interleavings and all that weak memory may show, of two or three threads; shuttle tries some interleavings, of as many
-//! as there are, and takes each access for sequentially consistent.
+//! Everything concurrent in this crate comes through here, so the models explore the code that ships, but for one load in
+//! `marks.rs`. Loom tries all interleavings and all that weak memory may show, of two or three threads; shuttle tries some
+//! interleavings, of as many as there are, and takes each access for sequentially consistent.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{

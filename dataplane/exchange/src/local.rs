@@ -5,11 +5,12 @@
 //! A parcel releases its segment when it is dropped: whoever ends last, nothing is lost.
 //!
 //! Nobody looks through the queues. Who puts something into one marks the channel with the slot at the other end, and that
-//! looks into channels that are marked. Tasks run once both ends were made, so each knows the other before there is anything.
+//! looks into channels that are marked. A consumer that is made after its producer looks into the channel once by itself.
 //!
 //! The two ends meet in the [`LocalHub`], because their slots prepare in any order.
 
 use std::collections::HashMap;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tidegate_arena::marks::Marks;
@@ -137,11 +138,18 @@ impl LocalProducer {
 
     /// Tells the consumer's slot once after pushes.
     pub fn ring(&mut self) {
-        if !std::mem::replace(&mut self.rung, true)
-            && let Some(peer) = self.peer.get()
-        {
+        if self.rung {
+            return;
+        }
+        let peer = self.peer.get().or_else(|| {
+            // Either we see who comes now, or they see what was pushed: both sides write, fence, then read.
+            fence(Ordering::SeqCst);
+            self.peer.get()
+        });
+        if let Some(peer) = peer {
             peer.marks.mark(peer.place);
             (peer.bell)();
+            self.rung = true;
         }
     }
 }
@@ -245,7 +253,11 @@ impl LocalHub {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.remove(&key) {
             Some(Half::Consumer(consumer, peer)) => {
+                let (marks, place) = (Arc::clone(&me.marks), me.place);
                 let _ = peer.set(me);
+                fence(Ordering::SeqCst);
+                // The producer may have pushed before there was anybody to tell.
+                marks.mark(place);
                 consumer
             }
             Some(Half::Producer(..)) | None => {

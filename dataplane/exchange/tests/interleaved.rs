@@ -10,7 +10,8 @@
 //! piece is in the models of `tidegate-arena`, for loom). `TIDEGATE_INTERLEAVINGS` says how many are tried with each
 //! scheduler: a random one, and one that preempts a few times at the worst of places (PCT).
 //!
-//! A wait ends by a ring alone, so that a lost one is a deadlock.
+//! A wait ends by a ring alone, so that a lost one is a deadlock, unless another slot rings for something else: each sends to
+//! all, so one ring that is left out is often made up for.
 #![cfg(shuttle)]
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};

@@ -121,6 +121,29 @@ fn between_two_slots_of_a_process() {
     assert_eq!(arena.ledger().totals().free(), arena.segments());
 }
 
+/// The producer says what there is once, when there is nobody yet to hear it.
+#[test]
+fn a_consumer_that_is_prepared_later_finds_what_was_handed_over() {
+    let (endpoint, arena, mut shards, hub) = slots(8);
+    let other = SlotId { taskmanager: ME, slot: 1 };
+    let plan_a = plan(vec![producer(0, false, vec![channel(0, other)])], &[]);
+    let plan_b = plan(vec![consumer(0, vec![channel(0, slot_id(ME))])], &[]);
+    let mut first = exchange(&endpoint, shards.remove(0), &hub);
+    let mut second = exchange(&endpoint, shards.remove(0), &hub);
+    let ids_a = prepare(&mut first, &plan_a);
+    let (mut next, mut sent) = (0, false);
+    produce(&mut first, &ids_a[0], &mut next, &mut sent, 1_000);
+    while first.turn() {}
+    let ids_b = prepare(&mut second, &plan_b);
+    second.turn();
+    let (mut seen, mut ended, mut aligned) = (Vec::new(), false, 0);
+    consume(&mut second, &ids_b[0], &mut seen, &mut ended, &mut aligned);
+    assert_eq!((seen, ended, aligned), ((0..1_000).collect(), true, 1));
+    retire(&mut second);
+    retire(&mut first);
+    assert_eq!(arena.ledger().totals().free(), arena.segments());
+}
+
 #[test]
 fn a_cancelled_consumer_leaves_nothing_behind() {
     let (endpoint, arena, mut shards, hub) = slots(8);

@@ -83,14 +83,6 @@ pub const PUNCTUAL_LEAD_NS: u64 = 60_000;
 /// long as a sleep and its wake-up take, so it costs at most twice what the better of both does.
 pub const SPIN_NS: u64 = 50_000;
 
-/// Longer than this between two looks of a slot that spins, in nanoseconds, and somebody else had its processor: a look takes
-/// a few microseconds, below a hundred with what the kernel may have copied meanwhile.
-pub const CROWDED_NS: u64 = 400_000;
-
-/// For how long a slot does not spin after that, in nanoseconds. Who sleeps is served before those who run all the time; who
-/// spins is one of those, and has to wait for a slice of some milliseconds: not often enough to be seen in one of 99 records.
-pub const CROWDED_REST_NS: u64 = 500_000_000;
-
 /// Pauses for which a slot spins in vain after one in which that paid: at one hit in five it costs what it saves.
 pub const LUCK_PER_HIT: u8 = 5;
 

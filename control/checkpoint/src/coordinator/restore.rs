@@ -213,6 +213,7 @@ impl Restore {
         self.stage = Stage::Confirm(Box::new(Stage::Quarantine(id)));
     }
 
+    /// Not before it is confirmed that it leads: what went wrong may be a successor's doing.
     fn fail(&mut self, reason: String) {
         self.stage = Stage::Confirm(Box::new(Stage::Failed(reason)));
     }

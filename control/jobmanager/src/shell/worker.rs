@@ -39,6 +39,7 @@ impl Worker {
                     Work::Store { op, body } => {
                         let store = store.clone();
                         let done = caught(async move { store.execute(*body).await }).await;
+                        // As an operation that failed: it is tried again, and its words are in the log.
                         let done = done.unwrap_or_else(|panic| StoreDone::Failed(panic.into()));
                         Input::Store { job, op, done }
                     }

@@ -170,7 +170,7 @@ where
             self.idle_since_ns = None;
             let awake_ns = match self.config.spin {
                 Spin::For(spin_ns) => spin_ns,
-                Spin::WhereItPays if self.spinner.worked(self.exchange.ports.now_ns()) => SPIN_NS,
+                Spin::WhereItPays if self.spinner.worked() => SPIN_NS,
                 Spin::WhereItPays => 0,
             };
             self.awake_until_ns = self.exchange.ports.now_ns().saturating_add(awake_ns);
@@ -183,12 +183,17 @@ where
     pub fn wait(&mut self) {
         let now = self.exchange.now_ns();
         let awake_ns = self.running().filter_map(Task::awake_ns).min();
-        if now < self.awake_until_ns && self.looks_again(now) {
+        if now < self.awake_until_ns {
+            self.spinner.looks();
+            if self.config.spin == Spin::WhereItPays {
+                // Others of its processor go now, and don't stop it in the middle of some work. Who asks for a time has a
+                // processor of their own.
+                thread::yield_now();
+            }
             return;
         }
         if awake_ns.is_some_and(|at| at <= now) {
-            self.spinner.waits();
-            return thread::yield_now();
+            return self.spinner.waits();
         }
         self.watch_stall(now);
         let retry = (!self.outbox.is_empty()).then(|| now + EVENTS_RETRY_NS);
@@ -202,17 +207,6 @@ where
         self.waits += 1;
         self.spinner.sleeps();
         self.exchange.wait(until.map(|at| Duration::from_nanos(at.saturating_sub(now))));
-    }
-
-    /// Whether it goes on spinning. Others of its processor go first: they are done before there is work, and don't stop it
-    /// in the middle of some.
-    fn looks_again(&mut self, now_ns: u64) -> bool {
-        let Spin::WhereItPays = self.config.spin else { return true };
-        let looks = self.spinner.looks(now_ns);
-        if looks {
-            thread::yield_now();
-        }
-        looks
     }
 
     /// What every unfinished task waits for: the wait-for graph of this slot, a line per task.

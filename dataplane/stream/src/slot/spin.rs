@@ -5,12 +5,12 @@
 //! where it does not, looking is waste. So it is tried now and then, and goes on as long as it pays.
 //!
 //! It also makes the slot one of those who want the processor all the time, and if there are others, it waits for them a whole
-//! slice at a time. So between looks it lets others go first, and where they take long it does not spin for a while.
+//! slice at a time. So between looks it lets others go first: they go while there is nothing to do, not in the middle of work.
 //!
 //! Owned by the runner. Always: `luck ≤ LUCK_MAX`; without luck one pause in [`TRIAL_EVERY`] spins, so spinning in vain costs
 //! at most that part of [`SPIN_NS`](crate::limits::SPIN_NS) a pause.
 
-use crate::limits::{CROWDED_NS, CROWDED_REST_NS, LUCK_MAX, LUCK_PER_HIT, TRIAL_EVERY};
+use crate::limits::{LUCK_MAX, LUCK_PER_HIT, TRIAL_EVERY};
 
 /// One slot's record of how spinning went.
 #[derive(Debug, Default)]
@@ -21,29 +21,20 @@ pub(crate) struct Spinner {
     without: u8,
     /// It looked again since there was work.
     spun: bool,
-    /// When it last looked, nanoseconds of the ring's clock.
-    looked_ns: u64,
-    /// Others want its processor, so until then it doesn't spin.
-    rests_until_ns: u64,
 }
 
 impl Spinner {
     /// There is work: says whether to spin once it is done.
-    pub(crate) fn worked(&mut self, now_ns: u64) -> bool {
+    pub(crate) fn worked(&mut self) -> bool {
         if std::mem::take(&mut self.spun) {
             self.luck = (self.luck + LUCK_PER_HIT).min(LUCK_MAX);
         }
-        now_ns >= self.rests_until_ns && (self.luck > 0 || self.without >= TRIAL_EVERY)
+        self.luck > 0 || self.without >= TRIAL_EVERY
     }
 
-    /// It would look again: says whether it should. Not if somebody else ran since it last did.
-    pub(crate) fn looks(&mut self, now_ns: u64) -> bool {
-        let crowded = self.spun && now_ns.saturating_sub(self.looked_ns) > CROWDED_NS;
-        if crowded {
-            self.rests_until_ns = now_ns.saturating_add(CROWDED_REST_NS);
-        }
-        (self.spun, self.looked_ns) = (!crowded, now_ns);
-        !crowded
+    /// It looks again.
+    pub(crate) fn looks(&mut self) {
+        self.spun = true;
     }
 
     /// It stays awake for a time that it knows: what comes then is no luck.
@@ -69,7 +60,10 @@ mod tests {
     /// Pauses of a slot for which work comes while it spins, or not; says how many spun.
     fn pauses(spinner: &mut Spinner, count: u32, comes: bool) -> u32 {
         let spins = |_| {
-            let spins = spinner.worked(0) && spinner.looks(0);
+            let spins = spinner.worked();
+            if spins {
+                spinner.looks();
+            }
             if !(spins && comes) {
                 spinner.sleeps();
             }
@@ -99,22 +93,5 @@ mod tests {
             }
             assert_eq!(spun > 9_000, enough, "{spun} of 10,000 with a hit in {period}");
         }
-    }
-
-    #[test]
-    fn a_slot_does_not_spin_for_a_while_where_somebody_else_ran() {
-        let mut spinner = Spinner { luck: LUCK_MAX, ..Spinner::default() };
-        assert!(spinner.worked(1) && spinner.looks(1), "it spins");
-        assert!(spinner.looks(1 + CROWDED_NS), "a look that took long, but not that long");
-        let back_ns = 2 + 2 * CROWDED_NS;
-        assert!(!spinner.looks(back_ns), "somebody else had the processor");
-        assert!(!spinner.worked(back_ns + CROWDED_REST_NS - 1), "so it sleeps as soon as it can");
-        assert!(
-            spinner.worked(back_ns + CROWDED_REST_NS) && spinner.looks(back_ns + CROWDED_REST_NS),
-            "again"
-        );
-        // Work in between, however long, is its own.
-        let later_ns = back_ns + CROWDED_REST_NS + 10 * CROWDED_NS;
-        assert!(spinner.worked(later_ns) && spinner.looks(later_ns));
     }
 }
