@@ -118,12 +118,23 @@ fn error_codes() {
         assert_eq!((code as u16, ErrorCode::from_number(number)), (number, Some(code)));
     }
     assert_eq!((ErrorCode::from_number(0), ErrorCode::from_number(13)), (None, None));
-    let checksum = WireError::EntriesChecksum { expected: 1, found: 2 };
-    assert_eq!((checksum.report(), checksum.fault()), ((ErrorCode::Checksum, 2), Fault::Damaged));
-    let train = WireError::Train { expected: 3, found: 4 };
-    assert_eq!((train.report(), train.fault()), ((ErrorCode::Train, 4), Fault::PeerViolated));
-    let kind = WireError::Kind { entry: 5, found: 77 };
-    assert_eq!(kind.report(), (ErrorCode::Manifest, 5));
+    let (entry, kind) = (5, WireError::Kind { entry: 5, found: 77 });
+    for (error, report, fault) in [
+        (WireError::Magic { found: 9 }, (ErrorCode::Manifest, 9), Fault::PeerForeign),
+        (WireError::Version { expected: 2, found: 8 }, (ErrorCode::Manifest, 8), Fault::PeerForeign),
+        (WireError::HeaderChecksum { expected: 1, found: 2 }, (ErrorCode::Checksum, 2), Fault::Damaged),
+        (WireError::EntriesChecksum { expected: 1, found: 2 }, (ErrorCode::Checksum, 2), Fault::Damaged),
+        (WireError::Train { expected: 3, found: 4 }, (ErrorCode::Train, 4), Fault::PeerViolated),
+        (
+            WireError::Direction { entry, kind: Kind::Grant, from: End::Producer },
+            (ErrorCode::Direction, Kind::Grant as u64),
+            Fault::PeerViolated,
+        ),
+        (WireError::HeaderReserved, (ErrorCode::Manifest, 0), Fault::PeerViolated),
+        (kind, (ErrorCode::Manifest, 5), Fault::PeerViolated),
+    ] {
+        assert_eq!((error.report(), error.fault()), (report, fault), "{error}");
+    }
     assert!(kind.to_string().contains("W-23"), "{kind}");
 }
 

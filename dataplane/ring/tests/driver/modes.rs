@@ -52,7 +52,10 @@ fn auto_finds_out_with_two_sends_that_loopback_copies() {
     need_io_uring!();
     let mut side = stream(Mode::Uring(SendMode::Auto, Registration::Required));
     let counters = side.ring().report().counters;
-    assert_eq!((counters.zc_sends, counters.zc_copied, counters.notifications), (2, 2, 2), "{counters:?}");
+    // One, if its notification is so late that all is sent by then: the second waits for it.
+    assert!((1..=2).contains(&counters.zc_sends), "{counters:?}");
+    let told = (counters.zc_copied, counters.notifications);
+    assert_eq!(told, (counters.zc_sends, counters.zc_sends), "{counters:?}");
     assert!(counters.notification_ns_max > 0 && counters.notification_ns >= counters.notification_ns_max);
     side.end();
 
