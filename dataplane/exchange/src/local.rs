@@ -251,23 +251,19 @@ impl LocalHub {
     pub(crate) fn consumer(&self, key: LocalKey, me: Knock) -> LocalConsumer {
         let key = Key { job: key.job, epoch: key.epoch, attempt: key.attempt, channel: key.channel };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match waiting.remove(&key) {
-            Some(Half::Consumer(consumer, peer)) => {
-                let (marks, place) = (Arc::clone(&me.marks), me.place);
-                let _ = peer.set(me);
-                fence(Ordering::SeqCst);
-                // The producer may have pushed before there was anybody to tell.
-                marks.mark(place);
-                consumer
-            }
-            Some(Half::Producer(..)) | None => {
-                let (producer, consumer, to_producer) = pair();
-                let to_consumer = producer.peer.clone();
-                let _ = to_consumer.set(me);
-                waiting.insert(key, Half::Producer(producer, to_producer));
-                consumer
-            }
+        if let Some(Half::Consumer(consumer, peer)) = waiting.remove(&key) {
+            drop(waiting);
+            let _ = peer.set(me.clone());
+            // The producer may have pushed before there was anybody to tell.
+            fence(Ordering::SeqCst);
+            me.marks.mark(me.place);
+            return consumer;
         }
+        let (producer, consumer, to_producer) = pair();
+        let to_consumer = producer.peer.clone();
+        let _ = to_consumer.set(me);
+        waiting.insert(key, Half::Producer(producer, to_producer));
+        consumer
     }
 
     /// Drops ends of an attempt that were never fetched.
